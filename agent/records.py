@@ -1,0 +1,229 @@
+"""The frozen records in which the stages meet: samples -> profiles -> views (table, JSON, metrics).
+
+Arrays are columns: row i of every array of one record is the same group. Sums and counts are float64
+(exact up to 2**53: 104 days in ns) so that "not available" can be NaN; it is never 0. Ids are uint64
+kernfs ids. Nothing here reads, writes or decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.uint64]
+
+NOBODY_ID = 0
+"""Culprit id of a wait that ended on an idle CPU."""
+
+
+class Qos(StrEnum):
+    """Class of a group. Source: the project's glossary (README, Words)."""
+
+    LSE = "LSE"
+    LSR = "LSR"
+    LS = "LS"
+    BE = "BE"
+    SYSTEM = "SYSTEM"
+
+
+class Source(StrEnum):
+    """Where the waits come from."""
+
+    BPF = "bpf"
+    CGROUPFS = "cgroupfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A cgroup of the cpu hierarchy. Identity is `id`; `path` (relative to the root, "/" = root) is for printing."""
+
+    id: int
+    path: str
+    qos: Qos
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSample:
+    """Run-queue waits that ended in one tick, per group; all but `count` in ns.
+
+    `sum_ns == contention_ns + throttle_ns`. From cgroupfs only `count` and `sum_ns` are known.
+    Percentiles and `max_ns` are NaN where the tick has no sample.
+    """
+
+    ids: Ids
+    count: Floats
+    sum_ns: Floats
+    contention_ns: Floats
+    throttle_ns: Floats
+    p50_ns: Floats
+    p95_ns: Floats
+    p99_ns: Floats
+    max_ns: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleSample:
+    """CFS throttle events in one tick, per group whose own quota ran out.
+
+    `events` began in the tick; `sum_ns` and `p99_ns` are of the events that ended in it.
+    From cgroupfs: `events` is the growth of nr_throttled (periods, not events), p99 is NaN.
+    """
+
+    ids: Ids
+    events: Floats
+    sum_ns: Floats
+    p99_ns: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class CulpritSample:
+    """Contention wait by (victim, culprit) pair in one tick. `culprit_ids` may hold NOBODY_ID."""
+
+    victim_ids: Ids
+    culprit_ids: Ids
+    wait_ns: Floats
+    count: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramSample:
+    """Cumulative wait histograms since the agent started, sparse: one row per non-empty bucket.
+
+    `class_index` 0 = contention, 1 = throttle: the larger part of the wait decides, the whole wait is
+    the observation. `bucket` is an index at `schema` (bounds: native/sketch.h); `ZERO_BUCKET` counts waits of 0 ns.
+    `total_*` have one row per (group, class) that has any sample.
+    """
+
+    schema: int
+    ids: Ids
+    class_index: NDArray[np.int32]
+    bucket: NDArray[np.int32]
+    count: Floats
+    total_ids: Ids
+    total_class_index: NDArray[np.int32]
+    total_count: Floats
+    total_sum_ns: Floats
+
+
+ZERO_BUCKET = -(2**31)
+WAIT_CLASSES = ("contention", "throttle")
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupSample:
+    """What the kernel's files (or its scheduler, by BPF) say of each group now. Counters rise since the group's birth.
+
+    NaN: this host or this group does not have it. quota_ns is inf when there is no quota.
+    """
+
+    ids: Ids
+    cpu_usage_ns: Floats
+    nr_periods: Floats
+    nr_throttled: Floats
+    throttled_ns: Floats
+    quota_ns: Floats
+    period_ns: Floats
+    burst_ns: Floats
+    memory_bytes: Floats
+    memory_limit_bytes: Floats
+    io_read_bytes: Floats
+    io_write_bytes: Floats
+    psi_cpu_some_us: Floats
+    psi_memory_some_us: Floats
+    psi_memory_full_us: Floats
+    psi_io_some_us: Floats
+    psi_io_full_us: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSample:
+    """The whole machine now. Counters rise since boot; None: not available."""
+
+    cpus: int
+    cpu_used_ns: int
+    memory_total_bytes: int
+    memory_available_bytes: int
+    psi_cpu_some_us: int | None
+    psi_memory_some_us: int | None
+    psi_memory_full_us: int | None
+    psi_io_some_us: int | None
+    psi_io_full_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfSample:
+    """The agent's own cost. Counters rise since it started; None: not available (no BPF)."""
+
+    cpu_ns: int
+    rss_bytes: int
+    bpf_run_ns: int | None
+    bpf_runs: int | None
+    switches: int | None
+    waits: int | None
+    produced: int | None
+    consumed: int | None
+    dropped: int | None
+    sampled_out: int | None
+    unknown: int | None
+    own: int | None
+    events_lost: int | None
+    groups_refused: int | None
+    sampling: int
+    """Sampling factor now: one wait in `sampling` is sent."""
+
+    @property
+    def lost_samples(self) -> int:
+        """Every sample that should be in the figures and is not."""
+        return (self.dropped or 0) + (self.unknown or 0) + (self.groups_refused or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """All that the samplers read in one tick. The per-group records are aligned with `groups`, row by row."""
+
+    number: int
+    time_ns: int
+    """CLOCK_MONOTONIC at the end of the tick."""
+    interval_ns: int
+    """True length of the tick."""
+    source: Source
+    groups: tuple[Group, ...]
+    wait: WaitSample
+    throttle: ThrottleSample
+    culprits: CulpritSample
+    cgroup: CgroupSample
+    histograms: HistogramSample | None
+    node: NodeSample
+    agent: SelfSample
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the agent knows of all groups over its window, aligned with `groups`. NaN: not known (yet)."""
+
+    groups: tuple[Group, ...]
+    cpu_used_cores: Floats
+    """Mean over the last tick."""
+    throttle_per_s: Floats
+    io_read_bytes_per_s: Floats
+    io_write_bytes_per_s: Floats
+    node_used_cores: float
+    wait_p99_window_ns: Floats
+    """Largest per-tick p99 of the window."""
+    wait_trend_ns_per_s: Floats
+    """Least-squares slope of the per-tick contention wait over the window."""
+    cpu_p95_window_cores: Floats
+    main_culprit: tuple[Culprit | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """Who caused most of a group's contention wait in the last tick. `share_ratio` is of that group's contention wait."""
+
+    id: int
+    path: str
+    share_ratio: float
