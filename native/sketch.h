@@ -10,6 +10,8 @@
  *
  * The index costs a count of leading zeros, a table on the top mantissa bits and one compare with an
  * exact 64-bit boundary (native/sketch_bounds.h), never a logarithm.
+ *
+ * One thread at a time per arena, its sketches included.
  */
 #ifndef SLACKWATER_SKETCH_H
 #define SLACKWATER_SKETCH_H
@@ -17,13 +19,15 @@
 #ifndef SLACKWATER_CDEF
 #include <stddef.h>
 #include <stdint.h>
+
+#include "native/sketch_bounds.h"
 #endif
 
 enum {
 	SKETCH_SCHEMA = 6,
 	SKETCH_OCTAVE_BUCKETS = 64,
 	SKETCH_OCTAVES = 65,      /* every uint64_t number of ns has its place */
-	SKETCH_INDEX_MIN = -1920, /* lowest bucket index: -30 octaves below one second; 1 ns is in bucket -1913 */
+	SKETCH_INDEX_MIN = -1920, /* just below the first bucket; 2^-30 s < 1 ns, which is in bucket -1913 */
 };
 
 /*
@@ -39,7 +43,7 @@ struct sketch_arena {
 	struct sketch_octave *octaves;
 	uint32_t capacity;
 	uint32_t used;
-	uint64_t refused; /* values not inserted because the arena was full */
+	uint64_t refused; /* values not inserted because the arena was full; rises until sketch_arena_init */
 };
 
 /* 0: no octave yet; else 1 + its number in the arena. All zero bytes = an empty sketch. */
@@ -52,6 +56,7 @@ struct sketch {
 /* 0, or -ENOMEM. capacity >= 1. */
 int sketch_arena_init(struct sketch_arena *arena, uint32_t capacity);
 void sketch_arena_free(struct sketch_arena *arena);
+/* The caller then zeroes every sketch that had octaves here. */
 void sketch_arena_reset(struct sketch_arena *arena);
 
 /* Bucket index of value_ns >= 1 at schema 6. For 0 the result is SKETCH_INDEX_MIN and means nothing. */
@@ -62,8 +67,12 @@ double sketch_lower_ns(int32_t index);
 double sketch_upper_ns(int32_t index);
 
 /* Count value_ns `weight` times. 0, or -ENOSPC (arena full: nothing inserted, arena->refused += weight). */
-int sketch_insert(struct sketch *s, struct sketch_arena *arena, uint64_t value_ns, uint64_t weight);
+static inline int sketch_insert(struct sketch *s, struct sketch_arena *arena, uint64_t value_ns, uint64_t weight);
 
+/* Count n values once each. 0, or -ENOSPC: the values without room are in arena->refused, all others are counted. */
+int sketch_insert_many(struct sketch *s, struct sketch_arena *arena, const uint64_t *values_ns, size_t n);
+
+/* Zeros included. */
 uint64_t sketch_count(const struct sketch *s, const struct sketch_arena *arena);
 
 /*
@@ -75,10 +84,44 @@ void sketch_quantiles(const struct sketch *const *sketches, size_t n_sketches, c
 		      uint64_t max_ns, const double *q, size_t n, double *out_ns);
 
 /*
- * Add the counts of `s` at `schema` (0..6) to the dense array counts[0..n-1], where counts[j] is
- * bucket first_index + j of that schema. Values outside it: -ERANGE, nothing added.
+ * Add the counts of `s` at `schema` (0..6) to the dense array counts[0..n-1], where counts[j] is bucket
+ * first_index + j of that schema. zero_count is not in any bucket. A value outside it: -ERANGE, nothing added.
  */
 int sketch_fold(const struct sketch *s, const struct sketch_arena *arena, int schema, int32_t first_index,
 		uint64_t *counts, size_t n);
+
+#ifndef SLACKWATER_CDEF
+
+/* Gives the octave of `slot` its memory, then inserts. Only sketch_insert calls it. */
+int sketch_insert_first(struct sketch *s, struct sketch_arena *arena, uint32_t slot, uint64_t weight);
+
+/* Buckets counted from 0: slot = index - SKETCH_INDEX_MIN - 1 = 64 * octave + place in it. value_ns >= 1. */
+static inline uint32_t sketch_slot(uint64_t value_ns)
+{
+	uint32_t shift = (uint32_t)__builtin_clzll(value_ns);
+	uint64_t mantissa = value_ns << shift;
+	uint32_t below = sketch_cells[(mantissa >> 56) & 127];
+
+	/* 4038: the slot of the first boundary in [2^63, 2^64) */
+	return 4038 - 64 * shift + below + (mantissa > sketch_bounds[below]);
+}
+
+static inline int sketch_insert(struct sketch *s, struct sketch_arena *arena, uint64_t value_ns, uint64_t weight)
+{
+	uint32_t slot, octave;
+
+	if (__builtin_expect(value_ns == 0, 0)) {
+		s->zero_count += weight;
+		return 0;
+	}
+	slot = sketch_slot(value_ns);
+	octave = s->octave[slot / SKETCH_OCTAVE_BUCKETS];
+	if (__builtin_expect(octave == 0, 0))
+		return sketch_insert_first(s, arena, slot, weight);
+	arena->octaves[octave - 1].counts[slot % SKETCH_OCTAVE_BUCKETS] += weight;
+	return 0;
+}
+
+#endif
 
 #endif
