@@ -1,0 +1,13 @@
+"""Conversions between the units of kernel files and ours. Values of a file keep the file's unit until one of these."""
+
+from __future__ import annotations
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+BYTES_PER_KIB = 1024
+
+
+def ticks_to_ns(ticks: int, ticks_per_s: int) -> int:
+    """USER_HZ ticks (proc(5), /proc/stat) to ns. `ticks_per_s` is sysconf(_SC_CLK_TCK), 100 nearly everywhere."""
+    return ticks * NS_PER_S // ticks_per_s
