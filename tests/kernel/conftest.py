@@ -1,0 +1,48 @@
+"""Fixtures of the kernel tests, and the one place where a missing need skips or fails a test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import needs
+from tests.kernel.workloads import Group, Workloads, build, own_tree
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): what a kernel test needs of the host (tests/kernel/needs.py)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            reason = needs.missing(name)
+            if reason is None:
+                continue
+            if needs.FORCED:
+                pytest.fail(f"needs {name}: {reason}", pytrace=False)
+            pytest.skip(f"needs {name}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def work_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture
+def tree() -> Iterator[Group]:
+    """A parent group of this test's own."""
+    with own_tree(os.getpid()) as group:
+        yield group
+
+
+@pytest.fixture
+def workloads(work_binary: Path, tree: Group) -> Iterator[Workloads]:
+    """Starts work.c; whatever still runs is ended before `tree` is removed."""
+    workloads = Workloads(work_binary)
+    yield workloads
+    workloads.stop()

@@ -1,0 +1,89 @@
+"""What a kernel test needs of the host: `pytestmark = needs("root", "bpf", "cgroup:cpu")`.
+
+Missing: the test is skipped with the reason. With SLACKWATER_KERNEL_TESTS=1 missing is a failure (conftest.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FORCED = os.environ.get("SLACKWATER_KERNEL_TESTS") == "1"
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Mark a test or module with what it needs: keys of `CHECKS`, or "command:NAME"."""
+    return pytest.mark.needs(*names)
+
+
+def missing(name: str) -> str | None:
+    """Why this host has not got `name`; None: it has."""
+    kind, _, argument = name.partition(":")
+    if kind == "command":
+        return None if shutil.which(argument) else f"no command {argument}"
+    return CHECKS[name]()
+
+
+def cpu_hierarchy() -> tuple[Path, int] | None:
+    """Mount point and version (1 or 2) of the cgroup hierarchy with the cpu controller, from mountinfo.
+
+    Line: `32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu`.
+    """
+    unified = None
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, rest = line.partition(" - ")
+        filesystem, _, options = rest.split(" ", 2)
+        point = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), mount.split()[4]))
+        if filesystem == "cgroup" and "cpu" in options.split(","):
+            return point, 1
+        if filesystem == "cgroup2":
+            unified = point
+    if unified is not None and "cpu" in (unified / "cgroup.controllers").read_text().split():
+        return unified, 2
+    return None
+
+
+def _no_root() -> str | None:
+    return None if os.geteuid() == 0 else "not root"
+
+
+def _no_cpu_controller() -> str | None:
+    hierarchy = cpu_hierarchy()
+    if hierarchy is None:
+        return "no cgroup hierarchy with the cpu controller"
+    root, version = hierarchy
+    if version == 2 and not FORCED and "cpu" not in (root / "cgroup.subtree_control").read_text().split():
+        return f"{root}/cgroup.subtree_control has no cpu, and this host is not ours to change"
+    return None
+
+
+def _no_cgroup_v1() -> str | None:
+    hierarchy = cpu_hierarchy()
+    return None if hierarchy and hierarchy[1] == 1 else "the cpu controller is not on cgroup v1"
+
+
+def _no_bpf() -> str | None:
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return "no kernel BTF"
+    state = Path("/proc/self/status").read_text()
+    effective = int(re.search(r"^CapEff:\s*([0-9a-f]+)", state, re.MULTILINE)[1], 16)  # type: ignore[index]
+    cap_sys_admin, cap_bpf = 1 << 21, 1 << 39
+    return None if effective & (cap_sys_admin | cap_bpf) else "no CAP_BPF"
+
+
+def _no_two_cpus() -> str | None:
+    return None if len(os.sched_getaffinity(0)) >= 2 else "one CPU only"
+
+
+CHECKS: dict[str, Callable[[], str | None]] = {
+    "root": _no_root,
+    "bpf": _no_bpf,
+    "cgroup:cpu": _no_cpu_controller,
+    "cgroup:v1": _no_cgroup_v1,
+    "cpus:2": _no_two_cpus,
+}
