@@ -1,0 +1,112 @@
+# `make` alone prints what there is. What is done once is remembered by files in .venv/ and build/.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DIST ?= dist
+SECONDS ?= 60
+
+# Names of Debian packages: what the build needs, and what only the tests need.
+BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
+TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests
+
+EXTENSION_SOURCES := native/build.py $(filter-out native/_slackwater.c, $(wildcard native/*.[ch])) $(wildcard bpf/*.h)
+C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
+
+BPF_ARCH := $(subst x86_64,x86,$(subst aarch64,arm64,$(shell uname -m)))
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -D__TARGET_ARCH_$(BPF_ARCH)
+
+# Programs that only the tests run and that the host does not have.
+export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
+
+.DELETE_ON_ERROR:
+.PHONY: help setup run test check fuzz bench wheel clean build-packages test-packages dev
+.DEFAULT_GOAL := help
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: build/native native/slackwater.bpf.o .venv/.installed ## system packages, .venv, native/ and bpf/
+
+run: setup ## set up and run the agent in the foreground (ARGS= its options)
+	$(BIN)/slackwater run $(ARGS)
+
+test: setup dev build/prometheus ## set up and run all tests; those of the kernel need root (ARGS= of pytest)
+	$(BIN)/pytest $(ARGS)
+
+check: dev ## ruff, mypy --strict, clang-format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+fuzz: setup test-packages ## fuzz the ring decoder for SECONDS=60
+	tests/native/fuzz.sh $(SECONDS)
+
+bench: ## list the benchmarks
+	@awk '/^(""|\/\* |# )/ { gsub(/"""|^[#\/* ]+| *\*\/$$/, ""); printf "%-36s %s\n", FILENAME, $$0; nextfile }' \
+		$(wildcard benchmarks/*.py benchmarks/*.c benchmarks/*.sh)
+
+wheel: setup dev ## a wheel in dist/ that runs on a host without compiler, kernel headers or libbpf
+	rm -rf build/lib build/bdist.* build/wheel
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	PATH=$(CURDIR)/$(BIN):$$PATH auditwheel repair --wheel-dir $(DIST) build/wheel/*.whl
+
+clean: ## remove what was built; .venv stays
+	rm -rf build native/_slackwater*.so native/_slackwater.c native/slackwater.bpf.o .venv/.installed
+
+# $(call need,PACKAGES): install those of Debian's packages that are missing.
+define need
+@command -v dpkg-query >/dev/null || { echo 'not a Debian host; needed: what these packages hold: $(1)'; exit 0; }; \
+missing=; installed=" $$(dpkg-query --show --showformat '$${db:Status-Status}:$${Package} ' $(1) 2>/dev/null) "; \
+for package in $(1); do \
+	case "$$installed" in *" installed:$$package "*) ;; *) missing="$$missing $$package" ;; esac; \
+done; \
+[ -n "$$missing" ] || exit 0; \
+install="apt-get install --yes --no-install-recommends$$missing"; \
+[ "$$(id -u)" = 0 ] || { echo "packages are missing; as root: apt-get update && $$install"; exit 1; }; \
+export DEBIAN_FRONTEND=noninteractive; set -x; apt-get -qq update && $$install
+endef
+
+build-packages:
+	$(call need,$(BUILD_PACKAGES))
+
+test-packages:
+	$(call need,$(TEST_PACKAGES))
+
+dev: .venv/.requirements-dev test-packages
+
+$(BIN)/python: | build-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+
+.venv/.requirements: requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
+.venv/.requirements-dev: requirements-dev.txt .venv/.requirements
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$(BIN)/pip check
+	touch $@
+
+.venv/.installed: pyproject.toml setup.py $(wildcard */__init__.py) .venv/.requirements
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+build/native: $(EXTENSION_SOURCES) .venv/.requirements
+	mkdir -p build
+	$(BIN)/python -m native.build
+	touch $@
+
+# Without DWARF, which no one reads at run time; BTF stays.
+native/slackwater.bpf.o: $(wildcard bpf/*.c bpf/*.h) | build-packages
+	mkdir -p build
+	clang $(BPF_CFLAGS) -c bpf/slackwater.bpf.c -o build/slackwater.bpf.o
+	llvm-strip -g build/slackwater.bpf.o -o $@
+
+# Installed, Debian's package would enable and start a server on this host: only its programs are unpacked.
+build/prometheus: | build-packages
+	mkdir -p build/tools
+	command -v promtool >/dev/null && command -v prometheus >/dev/null || { cd build/tools && \
+		apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }
+	touch $@
