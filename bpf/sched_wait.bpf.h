@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Run-queue wait, one sample per switch to a task: how long it was runnable and did not run, and who ran just before.
+ *
+ * The cum method: this tracepoint fires before sched_info_arrive(), so run_delay plus the wait in progress is
+ * all the wait that the kernel counts for the task, and its growth since the last switch-in is the wait
+ * that just ended, including waits before a migration. No program on wakeups and no clock read.
+ */
+#ifndef SLACKWATER_SCHED_WAIT_BPF_H
+#define SLACKWATER_SCHED_WAIT_BPF_H
+
+#include "bpf/throttle.bpf.h"
+
+static __always_inline bool use_wakeup_stamps(void)
+{
+	return force_wakeup_stamps || !kernel_has_sched_info();
+}
+
+static __always_inline uint64_t run_queue_clock(struct task_struct *task)
+{
+	return use_wakeup_stamps() ? bpf_ktime_get_ns() : task->se.cfs_rq->rq->clock;
+}
+
+/* To user space, or into the counter of what was lost. */
+static __always_inline void batch_send(struct cpu_state *here)
+{
+	struct wait_batch *batch = &here->batch;
+	uint32_t ring_index, count = batch->count;
+	uint64_t bytes = count * sizeof(struct wait_sample);
+	void *ring;
+
+	if (count == 0 || count > WAIT_BATCH_SAMPLES)
+		return;
+	batch->cpu = bpf_get_smp_processor_id();
+	ring_index = batch->cpu / cpus_per_ring;
+	ring = bpf_map_lookup_elem(&wait_rings, &ring_index);
+	barrier_var(bytes); /* the sum would become an `or`, and its bound be lost to the verifier */
+	/* No wakeup: the reader's own switches would feed the stream. */
+	if (!ring ||
+	    bpf_ringbuf_output(ring, batch, offsetof(struct wait_batch, samples) + bytes, BPF_RB_NO_WAKEUP))
+		here->counters.dropped += count;
+	batch->count = 0;
+	here->counters.pending = 0;
+}
+
+static __always_inline void batch_add(struct cpu_state *here, uint64_t victim_id, uint64_t culprit_id,
+				      uint64_t wait_ns, uint64_t throttle_ns, uint32_t weight)
+{
+	struct wait_batch *batch = &here->batch;
+	struct wait_sample *sample;
+
+	if (batch->weight != weight) {
+		batch_send(here);
+		batch->weight = weight;
+	}
+	sample = &batch->samples[batch->count & (WAIT_BATCH_SAMPLES - 1)];
+	sample->victim_id = victim_id;
+	sample->culprit_id = culprit_id;
+	sample->wait_ns = wait_ns;
+	sample->throttle_ns = throttle_ns;
+	here->counters.produced++;
+	here->counters.pending = ++batch->count;
+	if (batch->count == WAIT_BATCH_SAMPLES)
+		batch_send(here);
+}
+
+/* How long `next` waited, or false if that cannot be known. */
+static __always_inline bool wait_end_ns(struct task_struct *next, struct task_wait *task, uint64_t clock_ns,
+					uint64_t *wait_ns)
+{
+	uint64_t queued_ns, queued_for_ns, waited_ns;
+
+	if (use_wakeup_stamps()) {
+		queued_ns = task->waited_ns;
+		task->waited_ns = 0;
+		*wait_ns = clock_ns > queued_ns ? clock_ns - queued_ns : 0;
+		return queued_ns != 0;
+	}
+	queued_ns = next->sched_info.last_queued;
+	queued_for_ns = queued_ns && clock_ns > queued_ns ? clock_ns - queued_ns : 0;
+	waited_ns = next->sched_info.run_delay + queued_for_ns;
+	/* A task that ran before we saw it: its earlier waits are not ours to report. */
+	if (!task->seen && next->sched_info.pcount)
+		*wait_ns = queued_for_ns;
+	else
+		*wait_ns = waited_ns - task->waited_ns;
+	task->seen = 1;
+	task->waited_ns = waited_ns;
+	return true;
+}
+
+static __always_inline void task_leaves(struct cpu_state *here, struct task_struct *prev, bool preempt)
+{
+	bool runnable = preempt || task_is_running(prev);
+	uint32_t cpu = bpf_get_smp_processor_id();
+	struct task_wait *task;
+	bool throttled;
+
+	throttled = task_is_throttled(prev);
+	if (throttled) {
+		here->last_throttle_clock = run_queue_clock(prev);
+		throttle_begin(prev, cpu, runnable);
+	}
+	if (!runnable || !(throttled || use_wakeup_stamps()))
+		return;
+	task = bpf_task_storage_get(&task_waits, prev, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!task)
+		return;
+	if (throttled)
+		task->throttled_cpu_plus_1 = cpu + 1;
+	if (use_wakeup_stamps())
+		task->waited_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline void task_arrives(struct cpu_state *here, struct task_struct *prev, struct task_struct *next)
+{
+	uint64_t clock_ns = run_queue_clock(next), wait_ns, throttle_ns = 0;
+	uint32_t weight = sampling_factor;
+	struct task_wait *task;
+
+	here->counters.waits++;
+	task = bpf_task_storage_get(&task_waits, next, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!task || !wait_end_ns(next, task, clock_ns, &wait_ns)) {
+		here->counters.unknown++;
+		return;
+	}
+	if (kernel_has_bandwidth()) {
+		uint32_t throttled_cpu_plus_1 = task->throttled_cpu_plus_1;
+
+		if (throttled_cpu_plus_1) {
+			task->throttled_cpu_plus_1 = 0;
+			throttle_ns = throttle_part_ns(next, throttled_cpu_plus_1 - 1, wait_ns);
+		} else if (here->last_throttle_clock &&
+			   clock_ns - here->last_throttle_clock < wait_ns + THROTTLE_RECENT_NS &&
+			   cfs_rq_was_throttled(next->se.cfs_rq) && next->se.cfs_rq->throttle_count == 0) {
+			throttle_ns = throttle_part_ns(next, bpf_get_smp_processor_id(), wait_ns);
+		}
+	}
+	if (next->tgid == agent_tgid) {
+		here->counters.own++;
+		here->counters.own_wait_ns += wait_ns;
+		return;
+	}
+	if (weight > 1 && bpf_get_prandom_u32() % weight) {
+		here->counters.sampled_out++;
+		return;
+	}
+	batch_add(here, group_of(next), prev->pid ? group_of(prev) : 0, wait_ns, throttle_ns, weight);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	struct cpu_state *here = this_cpu_state();
+
+	if (!here)
+		return 0;
+	here->counters.switches++;
+	if (prev->pid)
+		task_leaves(here, prev, preempt);
+	if (next->pid)
+		task_arrives(here, prev, next);
+	return 0;
+}
+
+static __always_inline int stamp_wakeup(struct task_struct *woken)
+{
+	struct task_wait *task = bpf_task_storage_get(&task_waits, woken, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (task)
+		task->waited_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+/* The fallback, loaded only where there is no sched_info. */
+SEC("?tp_btf/sched_wakeup")
+int BPF_PROG(sched_wakeup, struct task_struct *woken)
+{
+	return stamp_wakeup(woken);
+}
+
+SEC("?tp_btf/sched_wakeup_new")
+int BPF_PROG(sched_wakeup_new, struct task_struct *woken)
+{
+	return stamp_wakeup(woken);
+}
+
+/* Run by user space on one CPU (BPF_PROG_TEST_RUN) to get what a quiet CPU still holds. */
+SEC("raw_tp")
+int flush_cpu(void *ctx)
+{
+	struct cpu_state *here = this_cpu_state();
+
+	if (here)
+		batch_send(here);
+	return 0;
+}
+
+#endif
