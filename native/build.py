@@ -59,8 +59,8 @@ def ffibuilder() -> FFI:
 
 def inputs() -> list[str]:
     """All that the module is made of, relative to the root."""
-    headers = (path.relative_to(ROOT) for folder in ("bpf", "native") for path in ROOT.glob(f"{folder}/*.h"))
-    return [*sources(), *sorted(map(str, headers)), "native/build.py"]
+    headers = {*HEADERS, *(str(path.relative_to(ROOT)) for path in ROOT.glob("native/*.h"))}
+    return [*sources(), *sorted(headers), "native/build.py"]
 
 
 def is_built() -> bool:

@@ -120,10 +120,28 @@ static uint64_t quantile_rank(double q, uint64_t count)
 	return rank <= 1 ? 1 : rank >= (double)count ? count : (uint64_t)rank;
 }
 
+/* The counters of one octave, summed over the sketches. False: none of them has any. */
+static bool sum_octave(const struct sketch *const *sketches, size_t n_sketches, const struct sketch_arena *arena,
+		       uint32_t octave, uint64_t sums[SKETCH_OCTAVE_BUCKETS])
+{
+	bool any = false;
+
+	for (size_t k = 0; k < n_sketches; k++) {
+		const uint64_t *counts = octave_counts(sketches[k], arena, octave);
+
+		if (!counts)
+			continue;
+		for (uint32_t i = 0; i < SKETCH_OCTAVE_BUCKETS; i++)
+			sums[i] = counts[i] + (any ? sums[i] : 0);
+		any = true;
+	}
+	return any;
+}
+
 void sketch_quantiles(const struct sketch *const *sketches, size_t n_sketches, const struct sketch_arena *arena,
 		      uint64_t max_ns, const double *q, size_t n, double *out_ns)
 {
-	uint64_t count = 0, reached = 0;
+	uint64_t sums[SKETCH_OCTAVE_BUCKETS], count = 0, reached = 0;
 	size_t done = 0;
 
 	for (size_t k = 0; k < n_sketches; k++) {
@@ -133,14 +151,16 @@ void sketch_quantiles(const struct sketch *const *sketches, size_t n_sketches, c
 	for (; done < n && (count == 0 || quantile_rank(q[done], count) <= reached); done++)
 		out_ns[done] = count ? 0 : NAN;
 
-	for (int32_t slot = 0; slot < SLOTS && done < n; slot++) {
-		for (size_t k = 0; k < n_sketches; k++) {
-			const uint64_t *counts = octave_counts(sketches[k], arena, (uint32_t)slot / SKETCH_OCTAVE_BUCKETS);
-
-			reached += counts ? counts[slot % SKETCH_OCTAVE_BUCKETS] : 0;
+	for (uint32_t octave = 0; octave < SKETCH_OCTAVES && done < n; octave++) {
+		if (!sum_octave(sketches, n_sketches, arena, octave, sums))
+			continue;
+		for (uint32_t i = 0; i < SKETCH_OCTAVE_BUCKETS; i++) {
+			if (sums[i] == 0)
+				continue;
+			reached += sums[i];
+			for (; done < n && quantile_rank(q[done], count) <= reached; done++)
+				out_ns[done] = slot_value_ns((int32_t)(octave * SKETCH_OCTAVE_BUCKETS + i), max_ns);
 		}
-		for (; done < n && quantile_rank(q[done], count) <= reached; done++)
-			out_ns[done] = slot_value_ns(slot, max_ns);
 	}
 }
 
@@ -152,16 +172,18 @@ static int fold(const struct sketch *s, const struct sketch_arena *arena, int sc
 
 	for (int32_t slot = 0; slot < SLOTS; slot++) {
 		const uint64_t *octave = octave_counts(s, arena, (uint32_t)slot / SKETCH_OCTAVE_BUCKETS);
-		uint64_t count = octave ? octave[slot % SKETCH_OCTAVE_BUCKETS] : 0;
-		int64_t j;
+		int64_t j = (int64_t)((slot + SLOT_INDEX + (1 << halvings) - 1) >> halvings) - first_index;
 
-		if (count == 0)
+		if (!octave) {
+			slot |= SKETCH_OCTAVE_BUCKETS - 1; /* on to the next octave */
 			continue;
-		j = (int64_t)((slot + SLOT_INDEX + (1 << halvings) - 1) >> halvings) - first_index;
+		}
+		if (octave[slot % SKETCH_OCTAVE_BUCKETS] == 0)
+			continue;
 		if (j < 0 || (uint64_t)j >= n)
 			return -ERANGE;
 		if (add)
-			counts[j] += count;
+			counts[j] += octave[slot % SKETCH_OCTAVE_BUCKETS];
 	}
 	return 0;
 }
