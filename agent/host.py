@@ -22,7 +22,7 @@ _V1_NAMES = {"cpu": "cpu", "cpuacct": "cpuacct", "memory": "memory", "io": "blki
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """Where one controller's cgroup directories are. `subtree`: the part of the hierarchy that is mounted, "/" = all."""
+    """Where one controller's cgroup directories are. `subtree`: what of the hierarchy is mounted, "/" = all."""
 
     mount: str
     subtree: str
@@ -166,7 +166,7 @@ def parse_nofile(limits: bytes) -> tuple[int | None, int | None]:
     """Soft and hard RLIMIT_NOFILE in /proc/PID/limits; None: unlimited or not there."""
     for line in limits.split(b"\n"):
         if line.startswith(b"Max open files"):
-            soft, hard = (line[14:].split() + [b"", b""])[:2]
+            soft, hard = [*line[14:].split(), b"", b""][:2]
             return _limit(soft), _limit(hard)
     return None, None
 
