@@ -23,7 +23,7 @@ int sketch_arena_init(struct sketch_arena *arena, uint32_t capacity)
 
 	if (octaves == MAP_FAILED)
 		return -ENOMEM;
-	*arena = (struct sketch_arena){ .octaves = octaves, .capacity = capacity };
+	*arena = (struct sketch_arena){.octaves = octaves, .capacity = capacity};
 	return 0;
 }
 
@@ -31,7 +31,7 @@ void sketch_arena_free(struct sketch_arena *arena)
 {
 	if (arena->octaves)
 		munmap(arena->octaves, arena->capacity * sizeof(struct sketch_octave));
-	*arena = (struct sketch_arena){ 0 };
+	*arena = (struct sketch_arena){0};
 }
 
 void sketch_arena_reset(struct sketch_arena *arena)
