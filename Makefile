@@ -9,11 +9,13 @@ SECONDS ?= 60
 BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
 TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests
 
-EXTENSION_SOURCES := native/build.py $(filter-out native/_slackwater.c, $(wildcard native/*.[ch])) $(wildcard bpf/*.h)
+EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)
 C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
 BPF_ARCH := $(subst x86_64,x86,$(subst aarch64,arm64,$(shell uname -m)))
-BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -D__TARGET_ARCH_$(BPF_ARCH)
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -idirafter /usr/include/$(shell uname -m)-linux-gnu -D__TARGET_ARCH_$(BPF_ARCH)
+# Debian keeps <asm/*.h> here.
+BPF_CFLAGS += -idirafter /usr/include/$(shell gcc -print-multiarch 2>/dev/null)
 
 # Programs that only the tests run and that the host does not have.
 export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
@@ -25,7 +27,7 @@ export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: build/native native/slackwater.bpf.o .venv/.installed ## system packages, .venv, native/ and bpf/
+setup: build/native native/slackwater.bpf.o ## system packages, .venv, native/ and bpf/
 
 run: setup ## set up and run the agent in the foreground (ARGS= its options)
 	$(BIN)/slackwater run $(ARGS)
@@ -47,12 +49,12 @@ bench: ## list the benchmarks
 		$(wildcard benchmarks/*.py benchmarks/*.c benchmarks/*.sh)
 
 wheel: setup dev ## a wheel in dist/ that runs on a host without compiler, kernel headers or libbpf
-	rm -rf build/lib build/bdist.* build/wheel
+	rm -rf build/lib build/bdist.* build/wheel $(DIST)/slackwater-*.whl
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	PATH=$(CURDIR)/$(BIN):$$PATH auditwheel repair --wheel-dir $(DIST) build/wheel/*.whl
 
 clean: ## remove what was built; .venv stays
-	rm -rf build native/_slackwater*.so native/_slackwater.c native/slackwater.bpf.o .venv/.installed
+	rm -rf build dist native/_slackwater*.so native/slackwater.bpf.o .venv/.installed
 
 # $(call need,PACKAGES): install those of Debian's packages that are missing.
 define need
@@ -93,7 +95,8 @@ $(BIN)/python: | build-packages
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-build/native: $(EXTENSION_SOURCES) .venv/.requirements
+# The installation just above has built it already if it had to be done.
+build/native: $(EXTENSION_SOURCES) .venv/.installed
 	mkdir -p build
 	$(BIN)/python -m native.build
 	touch $@
