@@ -1,8 +1,8 @@
 """What the kernel itself says of run-queue waits: taskstats records of tasks that end.
 
 Every task that ends while `exits()` is open is recorded with `cpu_delay_total`, its whole run-queue wait in ns
-(the same sched_info.run_delay that /proc/PID/schedstat shows as field 2). Source: Documentation/accounting/taskstats.rst,
-include/uapi/linux/taskstats.h (fields are only ever added at the end), include/uapi/linux/genetlink.h.
+(the same sched_info.run_delay that /proc/PID/schedstat shows as field 2). Source:
+Documentation/accounting/taskstats.rst, include/uapi/linux/{taskstats,genetlink}.h; fields are only ever added at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Exit:
 
 
 class Exits:
-    """The records so far. The socket holds them all; that it did not overflow is proved by `read` not raising ENOBUFS."""
+    """The records so far, held by the socket; `read` proves that it did not overflow."""
 
     def __init__(self, netlink: socket.socket, family: int) -> None:
         self._netlink = netlink

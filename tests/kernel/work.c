@@ -9,6 +9,7 @@
  *   work CGROUP_DIR CPU spawn N PARALLEL BURN_US    N children, each burns BURN_US of CPU time and ends
  *   work CGROUP_DIR CPU serve BURN_US               burns BURN_US of CPU time for each byte on stdin, to its end
  *   work CGROUP_DIR CPU wake INTERVAL_US COUNT FD.. writes a byte to each FD, COUNT times
+ *   work CGROUP_DIR CPU pingpong COUNT              two processes pass a byte to and fro COUNT times
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -113,6 +114,34 @@ static void wake(long interval_us, long count, char **fds)
 	}
 }
 
+static void echo(int from, int to, long count)
+{
+	char byte = 'x';
+
+	while (count-- && read(from, &byte, 1) == 1 && write(to, &byte, 1) == 1)
+		;
+}
+
+static void pingpong(long count)
+{
+	int ping[2], pong[2];
+	pid_t pid;
+
+	if (pipe(ping) || pipe(pong))
+		err(1, "pipe");
+	pid = fork();
+	if (pid < 0)
+		err(1, "fork");
+	if (pid == 0) {
+		echo(ping[0], pong[1], count);
+		_exit(0);
+	}
+	if (write(ping[1], "x", 1) != 1)
+		err(1, "pipe");
+	echo(pong[0], ping[1], count);
+	reap();
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long long before_ns;
@@ -137,6 +166,8 @@ int main(int argc, char **argv)
 		serve(atol(argv[4]));
 	else if (!strcmp(mode, "wake") && argc > 6)
 		wake(atol(argv[4]), atol(argv[5]), argv + 6);
+	else if (!strcmp(mode, "pingpong"))
+		pingpong(atol(argv[4]));
 	else
 		errx(2, "%s: no such workload", mode);
 	printf("%llu\n", waited_ns() - before_ns);

@@ -1,0 +1,101 @@
+"""Throttle wait and throttle events against quotas that the tests set and the kernel's own counts."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.measure import measured
+from tests.kernel.needs import needs
+from tests.kernel.workloads import Group, Workloads
+
+pytestmark = needs("root", "bpf", "cgroup:cpu")
+
+THROTTLE_SHARE = 0.95
+
+
+def test_lone_task_with_quota_waits_for_its_throttle(tree: Group, workloads: Workloads) -> None:
+    """20 % quota, nobody else: at least 95 % of the wait is throttle wait; one event per throttled period, +-1."""
+    group = tree.child("a")
+    group.set_quota(20_000)
+    with measured() as m:
+        workloads.start(group, 0, "loop", 2).finish()
+        throttled = group.nr_throttled()
+    assert m.of(group, "throttle_ns") >= THROTTLE_SHARE * m.of(group, "wait_sum_ns") > 0
+    assert m.of(group, "throttle_events") == pytest.approx(throttled, abs=1)
+    assert m.of(group, "throttle_sum_ns") == pytest.approx(m.of(group, "throttle_ns"), rel=0.1)
+
+
+def test_two_loops_without_quota_have_no_throttle_wait(tree: Group, workloads: Workloads) -> None:
+    """Contention alone: throttle wait and events are exactly 0."""
+    groups = [tree.child("a"), tree.child("b")]
+    with measured() as m:
+        for loop in [workloads.start(group, 0, "loop", 1) for group in groups]:
+            loop.finish()
+    for group in groups:
+        assert m.of(group, "throttle_ns") == 0
+        assert m.of(group, "throttle_events") == 0
+        assert m.of(group, "contention_ns") == m.of(group, "wait_sum_ns") > 0
+
+
+def test_event_of_many_tasks_is_one_event(tree: Group, workloads: Workloads) -> None:
+    """Three tasks of one group on one CPU are stopped together: one event per throttled period, not three."""
+    group = tree.child("a")
+    group.set_quota(20_000)
+    with measured() as m:
+        for loop in [workloads.start(group, 0, "loop", 2) for _ in range(3)]:
+            loop.finish()
+        throttled = group.nr_throttled()
+    assert m.of(group, "throttle_events") == pytest.approx(throttled, abs=1)
+    assert 0 < m.of(group, "throttle_ns") <= m.of(group, "wait_sum_ns")
+
+
+@needs("cpus:2")
+def test_events_count_each_cpu(tree: Group, workloads: Workloads) -> None:
+    """Two tasks on two CPUs: each throttled period has one event or two."""
+    group = tree.child("a")
+    group.set_quota(40_000)
+    with measured() as m:
+        cpus = sorted(os.sched_getaffinity(0))[:2]
+        for loop in [workloads.start(group, cpu, "loop", 2) for cpu in cpus]:
+            loop.finish()
+        throttled = group.nr_throttled()
+    assert throttled - 1 <= m.of(group, "throttle_events") <= 2 * throttled + 2
+
+
+def test_event_belongs_to_the_group_whose_quota_ran_out(tree: Group, workloads: Workloads) -> None:
+    """Quota on the parent, task in the child: the event is the parent's, the throttle wait the child's."""
+    parent = tree.child("parent")
+    child = parent.child("child")
+    parent.set_quota(20_000)
+    with measured() as m:
+        workloads.start(child, 0, "loop", 2).finish()
+        throttled = parent.nr_throttled()
+    assert m.of(parent, "throttle_events") == pytest.approx(throttled, abs=1)
+    assert m.of(child, "throttle_events") == 0
+    assert m.of(child, "throttle_ns") >= THROTTLE_SHARE * m.of(child, "wait_sum_ns") > 0
+
+
+def test_quota_removed_while_throttled_ends_the_event(tree: Group, workloads: Workloads) -> None:
+    """A throttle of up to 950 ms that ends because the quota is taken away: as long as the wait of its task."""
+    group = tree.child("a")
+    group.set_quota(50_000, period_us=1_000_000)
+    with measured() as m:
+        loop = workloads.start(group, 0, "loop", 0.8)
+        wait_until_held(loop.pid)
+        group.set_quota(None, period_us=1_000_000)
+        loop.finish()
+    assert 1 <= m.of(group, "throttle_events") <= 2
+    assert m.of(group, "throttle_ns") >= THROTTLE_SHARE * m.of(group, "wait_sum_ns") > 0
+    assert m.of(group, "throttle_sum_ns") == pytest.approx(m.of(group, "throttle_ns"), rel=0.1)
+
+
+def wait_until_held(pid: int) -> None:
+    """Until a busy task that has run for a while (field 1 of schedstat) does not run any more."""
+    before_ns, now_ns = -1, 0
+    while before_ns != now_ns or now_ns < 10_000_000:
+        time.sleep(0.03)
+        before_ns, now_ns = now_ns, int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
