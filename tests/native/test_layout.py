@@ -73,7 +73,9 @@ def kernel_layouts() -> dict[str, Layout]:
     if not BPF_OBJECT.exists():
         pytest.fail(f"{BPF_OBJECT.relative_to(ROOT)} is not built: run `make`")
     with BPF_OBJECT.open("rb") as file:
-        return dict(btf_layouts(ELFFile(file).get_section_by_name(".BTF").data()))
+        section = ELFFile(file).get_section_by_name(".BTF")
+        assert section is not None, "the object has no BTF: build it with -g"
+        return dict(btf_layouts(section.data()))
 
 
 @pytest.mark.parametrize("name", SHARED)
