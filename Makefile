@@ -10,10 +10,10 @@ BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev pyth
 TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests
 
 EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)
-C_FILES = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h')
+C_FILES = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h'))
 
 BPF_ARCH := $(subst x86_64,x86,$(subst aarch64,arm64,$(shell uname -m)))
-BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -idirafter /usr/include/$(shell uname -m)-linux-gnu -D__TARGET_ARCH_$(BPF_ARCH)
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -D__TARGET_ARCH_$(BPF_ARCH)
 # Debian keeps <asm/*.h> here.
 BPF_CFLAGS += -idirafter /usr/include/$(shell gcc -print-multiarch 2>/dev/null)
 
