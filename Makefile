@@ -13,14 +13,15 @@ EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.
 C_FILES = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h'))
 
 BPF_ARCH := $(subst x86_64,x86,$(subst aarch64,arm64,$(shell uname -m)))
-BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -D__TARGET_ARCH_$(BPF_ARCH)
-# Debian keeps <asm/*.h> here.
+BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -D__TARGET_ARCH_$(BPF_ARCH)
+# Debian keeps <asm/*.h> here. Asked when needed: at first gcc is perhaps not there.
 BPF_CFLAGS += -idirafter /usr/include/$(shell gcc -print-multiarch 2>/dev/null)
 
 # Programs that only the tests run and that the host does not have.
 export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 
 .DELETE_ON_ERROR:
+.NOTPARALLEL: # two would want apt at once
 .PHONY: help setup run test check fuzz bench wheel clean build-packages test-packages dev
 .DEFAULT_GOAL := help
 
