@@ -1,0 +1,10 @@
+"""The table of metric families: the one source of the expositions and of docs/metrics.md. Pure."""
+
+from __future__ import annotations
+
+from agent.metrics.family import Family
+from agent.metrics.group_families import GROUP_FAMILIES
+from agent.metrics.host_families import HOST_FAMILIES
+
+FAMILIES: tuple[Family, ...] = GROUP_FAMILIES + HOST_FAMILIES
+"""In the order of exposition."""
