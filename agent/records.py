@@ -117,7 +117,8 @@ WAIT_CLASSES = ("contention", "throttle")
 class CgroupSample:
     """What the kernel's files (or its scheduler, by BPF) say of each group now. Counters rise since the group's birth.
 
-    NaN: this host or this group does not have it. quota_ns is inf when there is no quota.
+    NaN: this host or this group does not have it. quota_ns and memory_limit_bytes are inf when there is none.
+    Memory, IO and PSI of a group are as of `slow_time_ns`, not as of the tick: rates of them need its growth.
     """
 
     ids: Ids
@@ -137,6 +138,8 @@ class CgroupSample:
     psi_memory_full_us: Floats
     psi_io_some_us: Floats
     psi_io_full_us: Floats
+    slow_time_ns: Floats | None = None
+    """When memory, IO and PSI of the group were read, same clock as Tick.time_ns; None: all in this tick."""
 
 
 @dataclass(frozen=True, slots=True)
