@@ -59,7 +59,8 @@ int cgroup_stats(struct bpf_iter__cgroup *ctx)
 	struct cgroup_subsys_state *css;
 	struct task_group *group;
 
-	if (!cgroup)
+	/* 7.x has its entities in per-CPU memory: there the files have to do */
+	if (!cgroup || !bpf_core_field_exists(struct task_group, se))
 		return 0;
 	css = cgroup->subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)];
 	if (!css)

@@ -15,7 +15,6 @@ const volatile uint32_t cpu_hierarchy_id = 0;	 /* which hierarchy's births and d
 const volatile uint32_t agent_tgid = 0;		 /* its own waits are counted, not sent */
 const volatile uint32_t cpus_per_ring = 8;
 const volatile uint32_t cpu_count = 1;		 /* possible CPUs */
-const volatile bool unthrottle_is_traced = false; /* a fentry or kprobe program ends the throttles */
 volatile uint32_t sampling_factor = 1;		 /* one wait in so many is sent */
 
 /* One batch per CPU and what is counted beside it. Written on its CPU only, with interrupts off. */

@@ -19,6 +19,9 @@ HEADERS = (
     "bpf/throttle.h",
     "bpf/cgroup.h",
     "native/sketch.h",
+    "native/ring.h",
+    "native/groups.h",
+    "native/probe.h",
 )
 LIBRARIES = ("bpf", "elf", "z", "m")
 COMPILE_FLAGS = ("-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror")

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The BPF object in the running kernel: load, attach, drain, flush, detach. The only file that calls libbpf.
+ * Errors are negative errno; `message` then says in one line which step failed and what the kernel said.
+ */
+#ifndef SLACKWATER_PROBE_H
+#define SLACKWATER_PROBE_H
+
+#include "bpf/cgroup.h"
+#include "native/groups.h"
+
+enum { PROBE_MESSAGE_BYTES = 512 };
+
+struct probe;
+
+struct probe_options {
+	uint32_t ring_bytes;	    /* of each wait ring; a power of two of pages */
+	uint32_t cpus_per_ring;	    /* >= 1 */
+	uint32_t agent_tgid;	    /* whose waits are counted, not sent; 0: nobody's */
+	uint32_t cpu_hierarchy_id;  /* first field of its line in /proc/self/cgroup */
+	uint32_t groups_are_cgroup2; /* 1: a group is a cgroup2 directory; 0: one of the v1 cpu hierarchy */
+	uint32_t force_wakeup_stamps; /* 1: the fallback although the kernel has sched_info */
+	uint32_t trace_unthrottle;    /* PROBE_UNTHROTTLE_...: the best that is allowed, at most this */
+	int32_t cgroup_root_fd;	      /* the hierarchy's root directory, for probe_cgroup_stats; -1: none */
+};
+
+enum {
+	PROBE_UNTHROTTLE_OFF = 0,
+	PROBE_UNTHROTTLE_KPROBE = 1,
+	PROBE_UNTHROTTLE_FENTRY = 2,
+	PROBE_UNTHROTTLE_AUTO = 3,
+};
+
+/* What this kernel gave. An errno says why not: 0 it works, ENOENT the kernel does not have it. */
+struct probe_features {
+	uint32_t sched_info;	     /* 1: the cum method; 0: wakeup stamps */
+	uint32_t throttle_per_task;  /* 1: tasks are throttled one by one (6.18); 0: whole run queues */
+	uint32_t unthrottle;	     /* PROBE_UNTHROTTLE_OFF, _KPROBE or _FENTRY: how the end of a throttle is seen */
+	int32_t fentry_errno;
+	int32_t kprobe_errno;
+	int32_t cgroup_events_errno;
+	int32_t cgroup_stats_errno;
+};
+
+/* What the kernel's BPF statistics say of our programs. */
+struct probe_run_stats {
+	uint64_t run_ns;
+	uint64_t runs;
+};
+
+/* `object`: the file's content, used during the call only. `groups` must outlive the probe. NULL: *error and message. */
+struct probe *probe_open(const void *object, size_t object_bytes, const struct probe_options *options,
+			 struct groups *groups, struct probe_features *features, int *error, char *message);
+/* No event of the kernel reaches the programs any more; what they hold can still be flushed, drained and counted. */
+void probe_detach(struct probe *probe);
+/* Detaches and unloads everything. */
+void probe_close(struct probe *probe);
+
+/* Becomes readable when a throttle begins (epoll, level until drained). */
+int probe_event_fd(const struct probe *probe);
+
+/* Events, then samples, into the groups. Number of records, or -EBADMSG: a ring was broken and has been reset. */
+int64_t probe_drain(struct probe *probe);
+
+/* Make every CPU with a part-filled batch send it. Number of CPUs flushed. */
+int probe_flush(struct probe *probe);
+
+void probe_set_sampling_factor(struct probe *probe, uint32_t factor);
+
+/* Sums over all CPUs. */
+int probe_counters(const struct probe *probe, struct wait_counters *out);
+
+/*
+ * Births, deaths and renames since the last call, in order, at most n. Returns how many. *lost: how many
+ * more there were than the queue of 4096 could hold, or than the kernel could send; then only a re-scan helps.
+ */
+size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, size_t n, uint64_t *lost);
+
+/* The scheduler's accounts of all groups but the root, at most n. How many there are, or an error. */
+int64_t probe_cgroup_stats(struct probe *probe, struct cgroup_cpu_stat *out, size_t n);
+
+/* The kernel counts run time while the returned descriptor is open (all BPF programs of the host). */
+int probe_stats_enable(void);
+/* Summed over our programs, since they were loaded; grows only while counting is on. */
+int probe_run_stats(const struct probe *probe, struct probe_run_stats *out);
+
+#endif
