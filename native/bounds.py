@@ -41,6 +41,8 @@ def render() -> str:
         "",
         "#include <stdint.h>",
         "",
+        "/* clang-format off */",
+        "",
         "/* Bucket boundaries in [2^63, 2^64), rounded down; the last entry stops the search. */",
         f"static const uint64_t sketch_bounds[{BOUNDS + 1}] = {{",
         *_rows([f"{bound:#018x}," for bound in bounds] + ["UINT64_MAX,"], per_row=4),

@@ -23,7 +23,7 @@ int sketch_arena_init(struct sketch_arena *arena, uint32_t capacity)
 
 	if (octaves == MAP_FAILED)
 		return -ENOMEM;
-	*arena = (struct sketch_arena){.octaves = octaves, .capacity = capacity};
+	*arena = (struct sketch_arena){ .octaves = octaves, .capacity = capacity };
 	return 0;
 }
 
@@ -31,7 +31,7 @@ void sketch_arena_free(struct sketch_arena *arena)
 {
 	if (arena->octaves)
 		munmap(arena->octaves, arena->capacity * sizeof(struct sketch_octave));
-	*arena = (struct sketch_arena){0};
+	*arena = (struct sketch_arena){ 0 };
 }
 
 void sketch_arena_reset(struct sketch_arena *arena)
@@ -68,13 +68,10 @@ int sketch_insert_first(struct sketch *s, struct sketch_arena *arena, uint32_t s
 	return 0;
 }
 
-int sketch_insert_many(struct sketch *s, struct sketch_arena *arena, const uint64_t *values_ns, size_t n)
+void sketch_insert_many(struct sketch *s, struct sketch_arena *arena, const uint64_t *values_ns, size_t n)
 {
-	int err = 0;
-
 	for (size_t i = 0; i < n; i++)
-		err |= sketch_insert(s, arena, values_ns[i], 1);
-	return err;
+		sketch_insert(s, arena, values_ns[i], 1);
 }
 
 /* The counters of one octave, or NULL if it has none. */

@@ -69,8 +69,8 @@ double sketch_upper_ns(int32_t index);
 /* Count value_ns `weight` times. 0, or -ENOSPC (arena full: nothing inserted, arena->refused += weight). */
 static inline int sketch_insert(struct sketch *s, struct sketch_arena *arena, uint64_t value_ns, uint64_t weight);
 
-/* Count n values once each. 0, or -ENOSPC: the values without room are in arena->refused, all others are counted. */
-int sketch_insert_many(struct sketch *s, struct sketch_arena *arena, const uint64_t *values_ns, size_t n);
+/* Count n values once each; those without room are counted in arena->refused. */
+void sketch_insert_many(struct sketch *s, struct sketch_arena *arena, const uint64_t *values_ns, size_t n);
 
 /* Zeros included. */
 uint64_t sketch_count(const struct sketch *s, const struct sketch_arena *arena);

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+/* clang-format off */
+
 /* Bucket boundaries in [2^63, 2^64), rounded down; the last entry stops the search. */
 static const uint64_t sketch_bounds[65] = {
 	0x80992abb83a534a2, 0x81ffa7a9549ca6e3, 0x836a0bee9d9d5401, 0x84d8626d3118d396,

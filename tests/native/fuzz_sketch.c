@@ -36,7 +36,7 @@ static void check_index(uint64_t value_ns)
 
 static void check_quantiles(const struct sketch *s, const struct sketch_arena *arena, uint64_t *values_ns, size_t n)
 {
-	static const double q[QUANTILES] = {0, 0.001, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1};
+	static const double q[QUANTILES] = { 0, 0.001, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1 };
 	double out_ns[QUANTILES];
 
 	qsort(values_ns, n, sizeof(*values_ns), compare_u64);
@@ -76,7 +76,7 @@ static void check_fold(const struct sketch *s, const struct sketch_arena *arena,
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sketch_arena arena;
-	struct sketch s = {0};
+	struct sketch s = { 0 };
 	uint64_t kept_ns[VALUES_MAX], value_ns;
 	size_t n = 0, refused = 0;
 
@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_fold(&s, &arena, data[1] % (SKETCH_SCHEMA + 1), kept_ns, n);
 
 	sketch_arena_reset(&arena);
-	s = (struct sketch){0};
+	s = (struct sketch){ 0 };
 	assert(sketch_insert(&s, &arena, 1, 2) == 0 && sketch_count(&s, &arena) == 2);
 	sketch_arena_free(&arena);
 	return 0;

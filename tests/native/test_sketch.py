@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from native._slackwater import ffi, lib
 
 from native import bounds
+from native._slackwater import ffi, lib
 from native.sketch import Sketch
 
 getcontext().prec = 120
@@ -202,6 +202,12 @@ def test_quantiles_of_several_sketches_are_those_of_their_union() -> None:
     lib.sketch_quantiles(union, len(sketches), arena, 0, QUANTILES, len(QUANTILES), out_ns)
     assert list(out_ns) == sketch_of(np.concatenate(data)).quantiles(QUANTILES).tolist()
     lib.sketch_arena_free(arena)
+
+
+def test_the_last_rank_is_reached_where_a_double_rounds_the_count_up() -> None:
+    sketch = Sketch()
+    sketch.insert(5, weight=2**53 + 3)
+    assert sketch.quantiles([1.0]).tolist() == [5.0]
 
 
 def test_an_empty_sketch_has_no_quantiles() -> None:
