@@ -17,10 +17,22 @@ const volatile uint32_t cpus_per_ring = 8;
 const volatile uint32_t cpu_count = 1;		 /* possible CPUs */
 volatile uint32_t sampling_factor = 1;		 /* one wait in so many is sent */
 
-/* One batch per CPU and what is counted beside it. Written on its CPU only, with interrupts off. */
+enum { RUNS_KEPT = 8 }; /* a power of two */
+
+struct cpu_run {
+	uint64_t group_id;
+	uint64_t begin_clock; /* run-queue clock; 0: not seen yet */
+};
+
+/*
+ * One batch per CPU, what is counted beside it, and who ran here lately. Written on its CPU only, with
+ * interrupts off.
+ */
 struct cpu_state {
-	struct wait_counters counters;
+	struct wait_counters counters; /* first: user space reads only these */
 	uint64_t last_throttle_clock; /* run-queue clock when a quota last stopped a task here; 0: never */
+	uint64_t last_run;	      /* place in runs of the task that runs now */
+	struct cpu_run runs[RUNS_KEPT];
 	struct wait_batch batch;
 };
 

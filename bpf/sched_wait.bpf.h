@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Run-queue wait, one sample per switch to a task: how long it was runnable and did not run, and who ran just before.
+ * Run-queue wait, one sample per switch to a task: how long it was runnable and did not run, and who ran meanwhile.
  *
  * The cum method: this tracepoint fires before sched_info_arrive(), so run_delay plus the wait in progress is
  * all the wait that the kernel counts for the task, and its growth since the last switch-in is the wait
@@ -112,9 +112,38 @@ static __always_inline void task_leaves(struct cpu_state *here, struct task_stru
 		task->waited_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline void task_arrives(struct cpu_state *here, struct task_struct *prev, struct task_struct *next)
+/*
+ * Who had this CPU for the longest single run in the last `wait_ns`. Mostly that is who ran last, but a
+ * kernel thread that ran for some us just before did not cause a wait of ms.
+ */
+static __always_inline uint64_t culprit_of(const struct cpu_state *here, uint64_t clock_ns, uint64_t wait_ns)
 {
-	uint64_t clock_ns = run_queue_clock(next), wait_ns, throttle_ns = 0;
+	const struct cpu_run *run = &here->runs[here->last_run & (RUNS_KEPT - 1)];
+	uint64_t culprit_id = run->group_id, longest_ns = clock_ns - run->begin_clock;
+	uint64_t wait_begin_clock = clock_ns - wait_ns, end_clock = run->begin_clock;
+
+	if (longest_ns >= wait_ns / 2)
+		return culprit_id;
+	for (uint32_t back = 1; back < RUNS_KEPT && end_clock > wait_begin_clock; back++) {
+		uint64_t begin_clock;
+
+		run = &here->runs[(here->last_run - back) & (RUNS_KEPT - 1)];
+		begin_clock = run->begin_clock > wait_begin_clock ? run->begin_clock : wait_begin_clock;
+		if (!run->begin_clock)
+			break;
+		if (end_clock - begin_clock > longest_ns) {
+			longest_ns = end_clock - begin_clock;
+			culprit_id = run->group_id;
+		}
+		end_clock = run->begin_clock;
+	}
+	return culprit_id;
+}
+
+static __always_inline void task_arrives(struct cpu_state *here, struct task_struct *next, uint64_t clock_ns,
+					 uint64_t group_id)
+{
+	uint64_t wait_ns, throttle_ns = 0;
 	uint32_t weight = sampling_factor;
 	struct task_wait *task;
 
@@ -145,13 +174,15 @@ static __always_inline void task_arrives(struct cpu_state *here, struct task_str
 		here->counters.sampled_out++;
 		return;
 	}
-	batch_add(here, group_of(next), prev->pid ? group_of(prev) : 0, wait_ns, throttle_ns, weight);
+	batch_add(here, group_id, culprit_of(here, clock_ns, wait_ns - throttle_ns), wait_ns, throttle_ns, weight);
 }
 
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
+	uint64_t clock_ns = run_queue_clock(next), group_id = next->pid ? group_of(next) : 0;
 	struct cpu_state *here = this_cpu_state();
+	struct cpu_run *run;
 
 	if (!here)
 		return 0;
@@ -159,7 +190,10 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	if (prev->pid)
 		task_leaves(here, prev, preempt);
 	if (next->pid)
-		task_arrives(here, prev, next);
+		task_arrives(here, next, clock_ns, group_id);
+	run = &here->runs[++here->last_run & (RUNS_KEPT - 1)];
+	run->group_id = group_id;
+	run->begin_clock = clock_ns;
 	return 0;
 }
 

@@ -13,10 +13,10 @@
 
 enum { WAIT_BATCH_SAMPLES = 64 };
 
-/* One wait that ended: `victim` became the running group on a CPU where `culprit` ran just before. */
+/* One wait that ended. */
 struct wait_sample {
 	uint64_t victim_id;
-	uint64_t culprit_id;
+	uint64_t culprit_id;  /* who had the CPU longest while it waited, its throttled part aside */
 	uint64_t wait_ns;     /* the whole wait, as the kernel's sched_info counts it */
 	uint64_t throttle_ns; /* the part in which the victim's own quota held it; <= wait_ns */
 };

@@ -20,13 +20,6 @@ enum {
 	LINKS_MAX = 12,
 };
 
-/* Must be the same as in bpf/maps.bpf.h; tests/native/test_layout.py compares. */
-struct probe_cpu_state {
-	struct wait_counters counters;
-	uint64_t last_throttle_clock;
-	struct wait_batch batch;
-};
-
 struct probe {
 	struct bpf_object *object;
 	struct bpf_link *links[LINKS_MAX];
@@ -39,7 +32,8 @@ struct probe {
 	int n_rings;
 	int *ring_fds;
 	struct ring *rings; /* n_rings wait rings, then the event ring */
-	struct probe_cpu_state *cpu_states;
+	char *cpu_states; /* struct cpu_state of bpf/maps.bpf.h for each CPU; its counters come first */
+	size_t cpu_state_bytes;
 	uint32_t *sampling_factor; /* in the object's mapped .data */
 	struct groups *groups;
 	struct cgroup_event *queue; /* EVENTS_QUEUED_MAX, a circle */
@@ -324,6 +318,7 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "slackwater");
 	struct probe *probe = calloc(1, sizeof(*probe));
+	struct bpf_map *cpus;
 	struct btf *btf;
 	int err;
 
@@ -336,10 +331,9 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	probe->n_rings = (probe->n_cpus + (int)options->cpus_per_ring - 1) / (int)options->cpus_per_ring;
 	probe->ring_fds = calloc((size_t)probe->n_rings, sizeof(*probe->ring_fds));
 	probe->rings = calloc((size_t)probe->n_rings + 1, sizeof(*probe->rings));
-	probe->cpu_states = calloc((size_t)probe->n_cpus, sizeof(*probe->cpu_states));
 	probe->queue = mmap(NULL, EVENTS_QUEUED_MAX * sizeof(*probe->queue), PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!probe->ring_fds || !probe->rings || !probe->cpu_states || probe->queue == MAP_FAILED)
+	if (!probe->ring_fds || !probe->rings || probe->queue == MAP_FAILED)
 		return fail(probe, error, message, -ENOMEM, "memory");
 
 	btf = btf__load_vmlinux_btf();
@@ -361,7 +355,12 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	if (err)
 		return fail(probe, error, message, err, "BPF load");
 	probe->sampling_factor = variable(probe->object, ".data", "sampling_factor", sizeof(uint32_t));
-	probe->cpus_fd = bpf_object__find_map_fd_by_name(probe->object, "cpus");
+	cpus = bpf_object__find_map_by_name(probe->object, "cpus");
+	probe->cpus_fd = bpf_map__fd(cpus);
+	probe->cpu_state_bytes = (bpf_map__value_size(cpus) + 7u) & ~7u; /* as the kernel copies them out */
+	probe->cpu_states = calloc((size_t)probe->n_cpus, probe->cpu_state_bytes);
+	if (!probe->cpu_states)
+		return fail(probe, error, message, -ENOMEM, "memory");
 	probe->flush_fd = bpf_program__fd(bpf_object__find_program_by_name(probe->object, "flush_cpu"));
 	err = make_rings(probe, options);
 	if (err)
@@ -446,6 +445,11 @@ int64_t probe_drain(struct probe *probe)
 	return records;
 }
 
+static const struct wait_counters *cpu_counters(const struct probe *probe, int cpu)
+{
+	return (const struct wait_counters *)(probe->cpu_states + (size_t)cpu * probe->cpu_state_bytes);
+}
+
 static int read_cpu_states(const struct probe *probe)
 {
 	uint32_t zero = 0;
@@ -461,7 +465,7 @@ int probe_flush(struct probe *probe)
 		LIBBPF_OPTS(bpf_test_run_opts, run, .flags = BPF_F_TEST_RUN_ON_CPU, .cpu = (uint32_t)cpu);
 
 		/* an offline CPU refuses; what it held was sent, or comes when it is back */
-		if (probe->cpu_states[cpu].counters.pending && !bpf_prog_test_run_opts(probe->flush_fd, &run))
+		if (cpu_counters(probe, cpu)->pending && !bpf_prog_test_run_opts(probe->flush_fd, &run))
 			flushed++;
 	}
 	return err ?: flushed;
@@ -478,7 +482,7 @@ int probe_counters(const struct probe *probe, struct wait_counters *out)
 
 	*out = (struct wait_counters){ 0 };
 	for (int cpu = 0; !err && cpu < probe->n_cpus; cpu++) {
-		const uint64_t *counters = (const uint64_t *)&probe->cpu_states[cpu].counters;
+		const uint64_t *counters = (const uint64_t *)cpu_counters(probe, cpu);
 
 		for (size_t i = 0; i < sizeof(*out) / sizeof(uint64_t); i++)
 			((uint64_t *)out)[i] += counters[i];
