@@ -8,6 +8,8 @@ scheduler/sched-bwc.rst, accounting/psi.rst.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from agent.units import NS_PER_US
 
 NAN = float("nan")
@@ -63,7 +65,7 @@ def parse_cpu_stat_v1(data: bytes) -> Values:
 # max 100000
 def parse_cpu_max(data: bytes) -> Values:
     """cpu.max: quota_ns (inf: none), period_ns."""
-    quota, period = (data.split() + [b"", b""])[:2]
+    quota, period = [*data.split(), b"", b""][:2]
     return INF if quota == b"max" else number(quota) * NS_PER_US, number(period) * NS_PER_US
 
 
@@ -112,11 +114,17 @@ def parse_io_stat(data: bytes) -> Values:
 # 8:0 Sync 0
 # Total 316232704
 def parse_blkio_bytes(data: bytes) -> Values:
-    """blkio.throttle.io_service_bytes: bytes read and written, summed over devices; only a Total of 0: nothing was."""
+    """blkio.throttle.io_service_bytes: bytes read and written, summed over devices; a Total alone: none was."""
     words = data.split()
-    read_bytes = sum(number(value) for key, value in zip(words, words[1:], strict=False) if key == b"Read")
-    written_bytes = sum(number(value) for key, value in zip(words, words[1:], strict=False) if key == b"Write")
-    return (float(read_bytes), float(written_bytes)) if words else (NAN, NAN)
+    if b"Total" not in words:
+        return NAN, NAN
+    read_bytes = written_bytes = 0.0
+    for kind, value in pairwise(words):
+        if kind == b"Read":
+            read_bytes += number(value)
+        elif kind == b"Write":
+            written_bytes += number(value)
+    return read_bytes, written_bytes
 
 
 # some avg10=0.00 avg60=0.00 avg300=0.00 total=4280968

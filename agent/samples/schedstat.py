@@ -111,7 +111,7 @@ class Schedstat:
                 continue
             total = [0, 0, 0]
             for tid in ids:
-                now = self._thread(tid)
+                now = self._thread(tid) if tid not in threads else None  # it may move while we read
                 if now is None:
                     continue
                 threads[tid] = now
