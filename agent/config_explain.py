@@ -20,6 +20,8 @@ _VALUE_CHARS_MAX = 60
 
 def one_line(text: str) -> str:
     """`text` with everything that does not print (newlines, escapes) spelled out."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

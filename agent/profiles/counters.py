@@ -36,33 +36,38 @@ class Counters:
         self._ids: Ids = np.empty(0, np.uint64)
         self._values: Floats = np.empty((0, self._columns))
         self._read_s: Floats = np.empty((0, self._columns))
+        self._per_s: Floats = np.empty((0, self._columns))
 
-    def per_s(self, ids: Ids, values: Floats, now_s: float) -> Floats:
+    def per_s(self, ids: Ids, values: Floats, read_s: Floats | float) -> Floats:
         """Growth per second since each counter was last known, and remember `values`.
 
-        `values` has one row per id and one column per counter, NaN where it is not available now; the result has
-        the same shape, NaN where now or before is not known. Seconds are of any clock that rises between calls.
+        `values` has one row per id and one column per counter, NaN where it is not available now. `read_s` is when
+        they were read: one time, or one per row; a counter that was not read since keeps the rate it had. The result
+        has the shape of `values`, NaN where now or before is not known.
         """
         if not np.array_equal(ids, self._ids):
             self._align(ids)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            growth = values - self._values
-            fell = growth < 0
-            rate = np.where(fell, np.nan, growth / (now_s - self._read_s))
+        read = np.broadcast_to(np.reshape(read_s, (-1, 1)), values.shape)
+        fell = values < self._values
         self.resets += int(np.count_nonzero(fell))
+        elapsed_s = read - self._read_s
+        rates = np.full(values.shape, np.nan)
+        np.divide(values - self._values, elapsed_s, out=rates, where=(elapsed_s > 0) & ~fell)
+        self._per_s = np.where(elapsed_s == 0, self._per_s, rates)
         known = ~np.isnan(values)
         self._values = np.where(known, values, self._values)
-        self._read_s = np.where(known, now_s, self._read_s)
-        return rate
+        self._read_s = np.where(known, read, self._read_s)
+        return self._per_s
 
     def _align(self, ids: Ids) -> None:
         """Put the rows into the order of `ids`; the gone are forgotten, the new are NaN."""
         rows = rows_of(self._ids, ids)
-        new = (rows < 0)[:, None]
-        if len(self._ids):
-            self._values = np.where(new, np.nan, self._values[rows])
-            self._read_s = np.where(new, np.nan, self._read_s[rows])
-        else:
-            self._values = np.full((len(ids), self._columns), np.nan)
-            self._read_s = self._values
+        old = rows >= 0
+
+        def moved(table: Floats) -> Floats:
+            result = np.full((len(ids), self._columns), np.nan)
+            result[old] = table[rows[old]]
+            return result
+
+        self._values, self._read_s, self._per_s = map(moved, (self._values, self._read_s, self._per_s))
         self._ids = ids.copy()

@@ -26,7 +26,8 @@ class Profiler:
     def __init__(self, window_ticks: int) -> None:
         self.clock_jumps = 0
         """Ticks after the first whose length was not believable."""
-        self._counters = Counters(columns=3)
+        self._cpu = Counters(columns=1)
+        self._io = Counters(columns=2)
         self._node = Counters(columns=1)
         self._wait_p99 = Window(window_ticks)
         self._contention = Window(window_ticks)
@@ -39,18 +40,20 @@ class Profiler:
     @property
     def counter_resets(self) -> int:
         """Counters seen to fall, since the start."""
-        return self._counters.resets + self._node.resets
+        return sum(counters.resets for counters in (self._cpu, self._io, self._node))
 
     def update(self, tick: Tick) -> Profile:
         """The profile after `tick`; to be called with every tick, in order."""
         interval_s = self._believed_interval_s(tick)
         self._clock_s += interval_s or 0.0
         if interval_s is None:
-            self._counters.forget()
-            self._node.forget()
+            for counters in (self._cpu, self._io, self._node):
+                counters.forget()
         ids, wait, cgroup = tick.wait.ids, tick.wait, tick.cgroup
-        counters = np.stack((cgroup.cpu_usage_ns, cgroup.io_read_bytes, cgroup.io_write_bytes), axis=1)
-        usage_ns_per_s, read_per_s, write_per_s = self._counters.per_s(ids, counters, self._clock_s).T
+        usage_ns_per_s = self._cpu.per_s(ids, cgroup.cpu_usage_ns[:, None], self._clock_s)[:, 0]
+        io_bytes = np.stack((cgroup.io_read_bytes, cgroup.io_write_bytes), axis=1)
+        io_read_s = self._clock_s if cgroup.slow_time_ns is None else cgroup.slow_time_ns / NS_PER_S
+        read_per_s, write_per_s = self._io.per_s(ids, io_bytes, io_read_s).T
         node_id, node_used_ns = np.zeros(1, np.uint64), np.array([[float(tick.node.cpu_used_ns)]])
         node_ns_per_s = self._node.per_s(node_id, node_used_ns, self._clock_s)
         cores = _believable_cores(usage_ns_per_s / NS_PER_S, tick.node.cpus)

@@ -64,7 +64,7 @@ def tick_of(
         source=source,
         groups=tuple(groups),
         wait=WaitSample(ids, *(column(name) for name in wait_fields.split())),
-        throttle=ThrottleSample(ids, *(column(f"throttle_{name}") for name in ("events", "total_ns", "p99_ns"))),
+        throttle=ThrottleSample(ids, *(column(f"throttle_{name}") for name in ("events", "sum_ns", "p99_ns"))),
         culprits=CulpritSample(
             victim_ids=np.array([pair[0] for pair in pairs], np.uint64),
             culprit_ids=np.array([pair[1] for pair in pairs], np.uint64),

@@ -53,6 +53,20 @@ def test_a_value_that_was_missing_is_spread_over_the_time_since_it_was_known() -
     assert rates(counters, ids(1), column(30), 2) == [10]
 
 
+def test_a_counter_that_was_not_read_again_keeps_its_rate() -> None:
+    """Slow files are read in turns: each row has its own time."""
+    counters = Counters(1)
+    counters.per_s(ids(1, 2), column(0, 0), np.array([0.0, 1.0]))
+    np.testing.assert_equal(counters.per_s(ids(1, 2), column(20, 0), np.array([2.0, 1.0]))[:, 0], [10, NAN])
+    assert counters.per_s(ids(1, 2), column(20, 30), np.array([2.0, 4.0]))[:, 0].tolist() == [10, 10]
+
+
+def test_a_clock_that_falls_gives_no_rate() -> None:
+    counters = Counters(1)
+    rates(counters, ids(1), column(0), 5)
+    assert np.isnan(rates(counters, ids(1), column(10), 4)).all()
+
+
 def test_no_groups_are_no_rates() -> None:
     counters = Counters(2)
     assert counters.per_s(ids(), np.empty((0, 2)), 0).shape == (0, 2)

@@ -79,6 +79,19 @@ def test_a_reset_is_counted_and_gives_no_rate() -> None:
     assert profiler.counter_resets == 1
 
 
+def test_io_is_per_second_of_the_time_between_its_readings() -> None:
+    """Its files are read less often than every tick; between two readings the rate stands."""
+    ticks = [tick_of(AB, time_ns=i * S_NS, io_read_bytes=[[0, 0, 300][i], 0], io_write_bytes=[0, 0]) for i in range(3)]
+    read_ns = [[0.0, 0.0], [0.0, S_NS], [1.5 * S_NS, S_NS]]
+    ticks = [
+        replace(tick, cgroup=replace(tick.cgroup, slow_time_ns=np.array(at_ns)))
+        for tick, at_ns in zip(ticks, read_ns, strict=True)
+    ]
+    _, between, after = profiles(*ticks)
+    np.testing.assert_equal(between.io_read_bytes_per_s, [NAN, 0])
+    np.testing.assert_equal(after.io_read_bytes_per_s, [200, 0])
+
+
 def test_throttle_events_are_per_second() -> None:
     (profile,) = profiles(tick_of(AB, interval_ns=2 * S_NS, throttle_events=[10, NAN]))
     np.testing.assert_equal(profile.throttle_per_s, [5, NAN])
