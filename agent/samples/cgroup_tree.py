@@ -139,8 +139,7 @@ class CgroupTree:
         if path is None:
             return Changes()
         if isinstance(event, GroupRenamed):
-            self._rename(self._paths[event.id], path)
-            return Changes()
+            return Changes(gone=self._rename(self._paths[event.id], path))
         return self._bear(event.id, path)
 
     def _bear(self, id: int, path: str) -> Changes:
@@ -162,17 +161,23 @@ class CgroupTree:
         self.counters.deaths += 1
         return (id,)
 
-    def _rename(self, old: str, new: str) -> None:
-        """The group at `old` and all below it; the only event that costs a pass over all paths, and v1 only."""
+    def _rename(self, old: str, new: str) -> tuple[int, ...]:
+        """The group at `old` and all below it; the only event that costs a pass over all paths, and v1 only.
+
+        Who had one of the new paths must be gone, or the kernel had refused: its event was lost.
+        """
         below = old + "/"
         moved = {
             id: new + path[len(old) :] for id, path in self._paths.items() if path == old or path.startswith(below)
         }
         for id in moved:
             del self._ids[self._paths[id]]
+        gone = tuple(dead for path in moved.values() for dead in self._forget(self._ids.get(path, 0)))
+        self.counters.reused += len(gone)
         for id, path in moved.items():
             self._paths[id] = path
             self._ids[path] = id
+        return gone
 
     def _own_path(self, path: str) -> str | None:
         """From the hierarchy's root to ours; None: outside of the mounted part."""
