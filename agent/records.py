@@ -225,7 +225,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """Who caused most of a group's contention wait in the last tick. `share_ratio` is of that group's contention wait."""
+    """Who caused most of a group's contention wait in the last tick, and its share of that wait."""
 
     id: int
     path: str

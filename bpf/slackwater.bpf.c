@@ -10,4 +10,9 @@
 #include "bpf/sched_wait.bpf.h"
 #include "bpf/cgroup.bpf.h"
 
+/* Records that no map names: kept in the object's BTF, so that their layout can be checked against user space's. */
+const struct throttle_event *throttle_event_btf __attribute__((unused));
+const struct cgroup_event *cgroup_event_btf __attribute__((unused));
+const struct cgroup_cpu_stat *cgroup_cpu_stat_btf __attribute__((unused));
+
 char LICENSE[] SEC("license") = "GPL";

@@ -7,7 +7,7 @@ stages are made from it in agent/samples/wait.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
@@ -206,7 +206,7 @@ class Probe:
         self.close()
 
     def detach(self) -> None:
-        """Nothing new from now on; what was measured can still be read, and the counters add up exactly after a tick."""
+        """Nothing new from now on; what was measured can still be read: after a tick the counters add up exactly."""
         lib.probe_detach(self._probe)
 
     @property
@@ -273,7 +273,7 @@ class Probe:
                 return out[:n]
             self._stats_rows *= 2
 
-    def forget(self, ids: Iterator[int]) -> None:
+    def forget(self, ids: Iterable[int]) -> None:
         """Free the rows of groups that are known to be gone, after a while."""
         for group_id in ids:
             lib.groups_on_removed(self._groups, group_id)

@@ -1,0 +1,215 @@
+"""The only place where the stages meet: one thread, one epoll.
+
+every drain_interval, or at once when a quota stops a group:  rings -> native tables
+every tick:  samples -> profiles -> metrics and whoever listens (table, log, snapshot)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Self
+
+import agent
+from agent.config import Config
+from agent.decisions.sampling import SamplingLimits, SamplingState, decide_sampling
+from agent.discovery import Classifier
+from agent.host import Host
+from agent.profiles.profile import Profiler
+from agent.records import Profile, SelfSample, Tick
+from agent.samples.sampler import Sampler
+from agent.units import NS_PER_S
+from native.probe import Probe, ProbeError, ProbeFeatures, ProbeOptions
+
+log = logging.getLogger(__name__)
+
+FIRST_TICK_S = 0.3
+"""A person who starts `run` or `top` sees the first figures after this."""
+
+OnTick = Callable[[Tick, Profile], None]
+
+
+class Agent:
+    """Opens with `open` (or `with`), works in `run`, and takes everything back in `close`."""
+
+    def __init__(
+        self, config: Config, host: Host, *, on_tick: OnTick | None = None, quick_first_tick: bool = False
+    ) -> None:
+        self._config = config
+        self._host = host
+        self._on_tick = on_tick
+        self._first_tick_s = min(FIRST_TICK_S, config.agent.tick_s) if quick_first_tick else config.agent.tick_s
+        self._probe: Probe | None = None
+        self._stack = contextlib.ExitStack()
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._sampling = SamplingState()
+        self._own_before: SelfSample | None = None
+        self.features: ProbeFeatures | None = None
+        """What the probe got of this kernel; None: it works without (see `probe_error`)."""
+        self.probe_error: ProbeError | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Attach, and read the baseline. HostError: no cgroups, or the metrics address is taken."""
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._probe = self._open_probe()
+        classify = Classifier(self._config)
+        self._sampler = Sampler(self._config, self._host, classify, self._probe)
+        self._stack.callback(self._sampler.close)
+        self._profiler = Profiler(self._config.agent.window_ticks)
+        self._open_metrics()
+        if self._probe:
+            self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
+        self._tick(time.monotonic_ns())
+
+    def _open_probe(self) -> Probe | None:
+        config = self._config
+        if not config.probe.enabled:
+            return None
+        options = ProbeOptions(
+            unthrottle=config.probe.unthrottle,
+            ring_bytes=config.probe.ring_kib_per_8_cpus << 10,
+            max_groups=config.agent.max_groups,
+            cgroup_root=self._host.cpu.mount if self._host.cpu else None,
+        )
+        try:
+            probe = self._stack.enter_context(Probe.open(options))
+        except ProbeError as error:
+            self.probe_error = error
+            log.warning("no BPF, working from cgroup files and schedstat: %s", error.strerror)
+            return None
+        self.features = probe.features
+        return probe
+
+    def _open_metrics(self) -> None:
+        self._metrics = None
+        if not self._config.metrics.enabled:
+            return
+        from agent.metrics.live import Metrics  # here: an agent without a server does not pay for one
+        from agent.metrics.server import MetricsServer
+
+        config = self._config.metrics
+        self._metrics = Metrics(version=agent.__version__, culprits_per_group=config.culprits_per_group)
+        self._stack.enter_context(MetricsServer(self._metrics, config.host, config.port))
+
+    def close(self) -> None:
+        """Detach and unload everything; within a second. More than once does nothing."""
+        self._stack.close()
+        self._selector.close()
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back in the loop's thread whenever `fd` is readable."""
+        self._selector.register(fd, selectors.EVENT_READ, callback)
+
+    def stop(self) -> None:
+        """`run` returns after what it does now."""
+        self._stopping = True
+
+    def run(self, stop_after_ticks: int | None = None) -> None:
+        """Work until SIGINT, SIGTERM, `stop`, or so many ticks. HostError: the cgroup hierarchy went away."""
+        with self._signals():
+            begin_ns = time.monotonic_ns()
+            tick_ns = int(self._config.agent.tick_s * NS_PER_S)
+            drain_ns = self._config.agent.drain_interval_ms * 1_000_000
+            next_tick_ns = begin_ns + int(self._first_tick_s * NS_PER_S)
+            next_drain_ns = begin_ns + drain_ns
+            ticks = 0
+            while not self._stopping and ticks != stop_after_ticks:
+                now_ns = time.monotonic_ns()
+                if now_ns >= next_tick_ns:
+                    self._tick(now_ns)
+                    ticks += 1
+                    # Late by more than a tick (suspended, overloaded): go on from now, do not catch up.
+                    next_tick_ns = max(next_tick_ns, now_ns - tick_ns) + tick_ns
+                elif now_ns >= next_drain_ns:
+                    self._drain()
+                    next_drain_ns = now_ns + drain_ns
+                else:
+                    self._wait(min(next_tick_ns, next_drain_ns) - now_ns)
+
+    def _wait(self, timeout_ns: int) -> None:
+        for key, _ in self._selector.select(timeout_ns / NS_PER_S):
+            key.data()
+
+    def _on_event(self) -> None:
+        """A group was throttled. Until the next drain more of them wake nobody: a storm must not become our load."""
+        assert self._probe is not None
+        self._selector.unregister(self._probe.event_fd)
+        self._drain(listen=False)
+
+    def _drain(self, *, listen: bool = True) -> None:
+        if self._probe is None:
+            return
+        try:
+            self._probe.drain()
+        except ProbeError as error:
+            log.error("samples were lost: %s", error.strerror)
+        if listen and self._probe.event_fd not in self._selector.get_map():
+            self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
+
+    def _tick(self, now_ns: int) -> None:
+        tick = self._sampler.read(now_ns, self._sampling.factor)
+        profile = self._profiler.update(tick)
+        self._adapt(tick)
+        if self._metrics:
+            self._metrics.update(tick, profile)
+        if self._on_tick and tick.number:
+            self._on_tick(tick, profile)
+
+    def _adapt(self, tick: Tick) -> None:
+        """Send fewer samples when we cannot keep up."""
+        before, self._own_before = self._own_before, tick.agent
+        if self._probe is None or before is None or not tick.interval_ns:
+            return
+        limits = SamplingLimits(self._config.probe.max_sampling, self._config.budget.cpu_pct)
+        state, why = decide_sampling(
+            self._sampling,
+            limits,
+            dropped=(tick.agent.dropped or 0) - (before.dropped or 0),
+            own_cpu_pct=(tick.agent.cpu_ns - before.cpu_ns) / tick.interval_ns * 100,
+        )
+        if state.factor != self._sampling.factor:
+            log.warning("sampling: one wait in %d (was %d): %s", state.factor, self._sampling.factor, why)
+            self._probe.set_sampling(state.factor)
+        self._sampling = state
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the loop, also one that is asleep in epoll."""
+        mine, python = socket.socketpair()
+        mine.setblocking(False)
+        python.setblocking(False)
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before_fd = signal.set_wakeup_fd(python.fileno())
+        self._selector.register(mine, selectors.EVENT_READ, lambda: mine.recv(64))
+        try:
+            yield
+        finally:
+            self._selector.unregister(mine)
+            signal.set_wakeup_fd(before_fd)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            mine.close()
+            python.close()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True

@@ -1,0 +1,203 @@
+"""One tick of everything that is read: who exists, what they waited, what they used, what the agent costs.
+
+Two sources of waits: the probe (BPF), or /proc/PID/schedstat where the host does not allow it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.config import Config
+from agent.errors import HostError
+from agent.host import Host
+from agent.records import (
+    CgroupSample,
+    CulpritSample,
+    Group,
+    HistogramSample,
+    Ids,
+    Qos,
+    SelfSample,
+    Source,
+    ThrottleSample,
+    Tick,
+    WaitSample,
+)
+from agent.samples.bpf_cost import BpfCost
+from agent.samples.cgroup_tree import CgroupTree, GroupBorn, GroupEvent, GroupGone, GroupRenamed
+from agent.samples.cgroupfs import CgroupFiles
+from agent.samples.node import read_node
+from agent.samples.own import read_own_cost
+from agent.samples.schedstat import Schedstat, throttle_growth
+from agent.samples.wait import culprit_sample, histogram_sample, throttle_sample, wait_sample
+from agent.units import NS_PER_S
+from native.probe import CgroupEvent, Counters, Probe, ProbeTick
+
+log = logging.getLogger(__name__)
+
+Waits = tuple[WaitSample, ThrottleSample, CulpritSample, HistogramSample | None, CgroupSample]
+
+_RESCAN_SOONEST_NS = NS_PER_S
+
+
+class Sampler:
+    """Owns the samplers. `probe` None: schedstat. The first `read` is a baseline with interval 0."""
+
+    def __init__(self, config: Config, host: Host, classify: Callable[[str], Qos], probe: Probe | None) -> None:
+        if host.cpu is None:
+            raise HostError("no cgroup hierarchy with the cpu controller is mounted", path="/proc/self/mountinfo")
+        self._config = config
+        self._host = host
+        self._classify = classify
+        self._probe = probe
+        self._tree = CgroupTree(host.cpu.mount, host.cpu.subtree)
+        self._files = CgroupFiles(host, slow_every_ticks=config.agent.slow_every_ticks)
+        self._schedstat = Schedstat(host.cpu) if probe is None else None
+        self._cost = BpfCost(probe, always_on=bool(host.bpf_stats)) if probe else None
+        self._before: CgroupSample | None = None
+        self._last_ns: int | None = None
+        self._scanned_ns: int | None = None
+        self._ticks = 0
+        self._too_many = False
+        self._groups: tuple[Group, ...] = ()
+        self._known: dict[int, Group] = {}
+
+    def close(self) -> None:
+        """Give descriptors back; the probe is not ours."""
+        self._files.close()
+        if self._schedstat:
+            self._schedstat.close()
+        if self._cost:
+            self._cost.close()
+
+    def read(self, now_ns: int, sampling: int) -> Tick:
+        """Everything since the last call. `now_ns`: CLOCK_MONOTONIC. HostError: the hierarchy cannot be read."""
+        probe_tick = self._probe.tick() if self._probe else None
+        departed = self._follow_tree(now_ns)
+        groups = self._list_groups(departed, probe_tick)
+        wait, throttle, culprits, histograms, cgroup = self._read_waits(groups, now_ns, probe_tick)
+        tick = Tick(
+            number=self._ticks,
+            time_ns=now_ns,
+            interval_ns=0 if self._last_ns is None else now_ns - self._last_ns,
+            source=Source.BPF if self._probe else Source.CGROUPFS,
+            groups=groups,
+            wait=wait,
+            throttle=throttle,
+            culprits=culprits,
+            cgroup=cgroup,
+            histograms=histograms,
+            node=read_node(self._host.cpus),
+            agent=self._read_own(sampling),
+        )
+        self._last_ns = now_ns
+        self._ticks += 1
+        return tick
+
+    def _follow_tree(self, now_ns: int) -> dict[int, str]:
+        """Apply the kernel's events, scan now and then. Returns the paths of groups that went: they have a last row."""
+        departed: dict[int, str] = {}
+        if self._probe:
+            events, lost = self._probe.cgroup_events()
+            self._tree.stale |= lost > 0
+            for event in events:
+                self._apply(_tree_event(event), departed)
+        age_ns = None if self._scanned_ns is None else now_ns - self._scanned_ns
+        due = self._probe is None or self._probe.features.cgroup_events_errno or self._tree.stale
+        if age_ns is None or age_ns >= self._config.agent.rescan_s * NS_PER_S or (due and age_ns >= _RESCAN_SOONEST_NS):
+            before = dict(self._tree.paths)
+            changes = self._tree.scan()
+            self._scanned_ns = now_ns
+            departed |= {group_id: before[group_id] for group_id in changes.gone}
+            if self._probe:
+                self._probe.forget(changes.gone)
+        return departed
+
+    def _apply(self, event: GroupEvent, departed: dict[int, str]) -> None:
+        path = self._tree.paths.get(event.id)
+        if isinstance(event, GroupGone) and path is not None:
+            departed[event.id] = path
+        self._tree.apply(event)
+
+    def _list_groups(self, departed: dict[int, str], probe_tick: ProbeTick | None) -> tuple[Group, ...]:
+        """Rows of the tick: all groups that exist, and those that went in it but did wait."""
+        paths: dict[int, str] = dict(itertools.islice(self._tree.paths.items(), self._config.agent.max_groups))
+        if len(self._tree.paths) > len(paths) and not self._too_many:
+            self._too_many = True
+            log.warning("%d groups, only agent.max_groups = %d are shown", len(self._tree.paths), len(paths))
+        if probe_tick is not None:
+            seen = probe_tick.groups["id"][probe_tick.groups["wait_count"] > 0].tolist()
+            paths |= {group_id: departed[group_id] for group_id in seen if group_id in departed}
+            unknown = [group_id for group_id in seen if group_id not in paths]
+            if unknown:
+                self._tree.stale = True  # a scan finds it, or shows that it is gone
+                self._forget_gone(unknown)
+        if paths.keys() != self._known.keys() or any(self._known[i].path != path for i, path in paths.items()):
+            self._known = {i: self._group(i, path) for i, path in paths.items()}
+            self._groups = tuple(self._known.values())
+        return self._groups
+
+    def _forget_gone(self, unknown: Iterable[int]) -> None:
+        """A late sample of a group that is gone made it a row again; after a scan did not find it, free that."""
+        if self._probe and self._tree.counters.scans and self._scanned_ns == self._last_ns:
+            self._probe.forget(unknown)
+
+    def _group(self, group_id: int, path: str) -> Group:
+        known = self._known.get(group_id)
+        return known if known and known.path == path else Group(group_id, path, self._classify(path))
+
+    def _read_waits(self, groups: Sequence[Group], now_ns: int, probe_tick: ProbeTick | None) -> Waits:
+        pairs = [(group.id, group.path) for group in groups]
+        ids: Ids = np.fromiter((group.id for group in groups), np.uint64, len(groups))
+        stats: NDArray[np.void] | None = self._probe.cgroup_stats() if self._probe else None
+        cgroup = self._files.read(pairs, now_ns, stats)
+        if self._probe and probe_tick is not None:
+            histograms = histogram_sample(probe_tick, self._probe.buckets()) if self._config.metrics.enabled else None
+            return (
+                wait_sample(ids, probe_tick),
+                throttle_sample(ids, probe_tick),
+                culprit_sample(probe_tick),
+                histograms,
+                cgroup,
+            )
+        assert self._schedstat is not None
+        schedstat = self._schedstat.read(pairs, now_ns)
+        usage_ns = np.where(np.isnan(cgroup.cpu_usage_ns), schedstat.cpu_usage_ns, cgroup.cpu_usage_ns)
+        cgroup = replace(cgroup, cpu_usage_ns=usage_ns)
+        throttle = throttle_growth(self._before, cgroup)
+        self._before = cgroup
+        nobody = np.zeros(0, np.uint64)
+        return schedstat.wait, throttle, CulpritSample(nobody, nobody, np.zeros(0), np.zeros(0)), None, cgroup
+
+    def _read_own(self, sampling: int) -> SelfSample:
+        counters: Counters | None = self._probe.counters() if self._probe else None
+        own = read_own_cost()
+        return SelfSample(
+            cpu_ns=own.cpu_ns,
+            rss_bytes=own.rss_bytes or 0,
+            bpf_run_ns=self._cost.read(counters.switches) if self._cost and counters else None,
+            bpf_runs=counters.switches if counters else None,
+            switches=counters.switches if counters else None,
+            waits=counters.waits if counters else None,
+            produced=counters.produced if counters else None,
+            consumed=counters.consumed if counters else None,
+            dropped=counters.dropped if counters else None,
+            sampled_out=counters.sampled_out if counters else None,
+            unknown=counters.unknown if counters else None,
+            own=counters.own if counters else None,
+            events_lost=counters.events_lost if counters else None,
+            groups_refused=counters.groups_refused if counters else None,
+            sampling=sampling,
+        )
+
+
+def _tree_event(event: CgroupEvent) -> GroupEvent:
+    if event.kind == "rmdir":
+        return GroupGone(event.id)
+    return GroupBorn(event.id, event.path) if event.kind == "mkdir" else GroupRenamed(event.id, event.path)
