@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from itertools import pairwise, repeat
+from functools import lru_cache
+from itertools import cycle, pairwise, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ _TYPE = {Kind.COUNTER: 0, Kind.GAUGE: 1, Kind.INFO: 1, Kind.HISTOGRAM: 4}
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
 
 
+@lru_cache(maxsize=1024)
 def varint(value: int) -> bytes:
     """value >= 0."""
     out = bytearray()
@@ -104,7 +106,7 @@ def _scalars(family: Family, points: Points, groups: list[bytes]) -> Iterator[by
     each_extra = extras if len(extras) == len(points.values) else repeat(extras[0])
     each_group = repeat(b"") if points.rows is None else (groups[row] for row in points.rows)
     for group, extra, value in zip(each_group, each_extra, points.values, strict=False):
-        yield b"".join((metric_tag, varint(len(group) + len(extra) + size), group, extra, value_head, pack(value)))
+        yield metric_tag + varint(len(group) + len(extra) + size) + group + extra + value_head + pack(value)
 
 
 def _histograms(view: View, shown: Shown, groups: list[bytes]) -> Iterator[bytes]:
@@ -159,25 +161,23 @@ def _spans(histograms: Histograms) -> Iterator[bytes]:
     first_span = np.searchsorted(at, first)
     opening = first_span[:-1][np.diff(first_span) > 0]
     gaps[opening] = bucket[at[opening]]
-    offset_tag, length_tag, span_tag = _tag(1, _VARINT), _tag(2, _VARINT), _tag(12, _BYTES)
     offsets, offset_ends = varints(zigzag(gaps))
     sizes, size_ends = varints(lengths.astype(np.uint64))
+    span_tag, offset_tag, length_tag = _tag(12, _BYTES), _tag(1, _VARINT), _tag(2, _VARINT)
     spans = []
-    for i in range(len(at)):
-        offset, size = offsets[offset_ends[i] : offset_ends[i + 1]], sizes[size_ends[i] : size_ends[i + 1]]
-        spans.append(b"".join((span_tag, varint(len(offset) + len(size) + 2), offset_tag, offset, length_tag, size)))
-    bounds = first_span.tolist()
-    return (b"".join(spans[start:end]) for start, end in pairwise(bounds))
+    for (start, end), (size_start, size_end) in zip(pairwise(offset_ends), pairwise(size_ends), strict=True):
+        size = varint(end - start + size_end - size_start + 2)
+        spans.append(span_tag + size + offset_tag + offsets[start:end] + length_tag + sizes[size_start:size_end])
+    return (b"".join(spans[start:end]) for start, end in pairwise(first_span.tolist()))
 
 
 def _classic_buckets(histograms: Histograms) -> Iterator[bytes]:
     """Histogram.bucket = 3 {cumulative_count = 1, upper_bound = 2}."""
     bounds = [_double(2, bound) for bound in LE_S]
-    bucket_tag, count_tag = _tag(3, _BYTES), _tag(1, _VARINT)
+    heads = [_tag(3, _BYTES) + varint(1 + size + len(bounds[0])) + _tag(1, _VARINT) for size in range(11)]
     counts, ends = varints(classic(histograms).astype(np.uint64).ravel())
-    buckets = []
-    for i in range(len(ends) - 1):
-        count, bound = counts[ends[i] : ends[i + 1]], bounds[i % len(bounds)]
-        buckets.append(b"".join((bucket_tag, varint(len(count) + 1 + len(bound)), count_tag, count, bound)))
-    width = len(LE_S)
+    buckets = [
+        heads[end - start] + counts[start:end] + bound for (start, end), bound in zip(pairwise(ends), cycle(bounds))
+    ]
+    width = len(bounds)
     return (b"".join(buckets[i : i + width]) for i in range(0, len(buckets), width))

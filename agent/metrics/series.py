@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.metrics.family import CULPRITS, GROUP_INFO, Family, GroupColumn, HostColumn, LabelColumn, Labels, View
-from agent.metrics.rows import find_rows
-from agent.records import NOBODY_ID, Group
+from agent.records import Group
 from agent.units import NS_PER_S
 
 NOBODY_LABEL = "(nobody)"
@@ -76,13 +75,10 @@ def points_of(family: Family, view: View, shown: Shown) -> Iterator[Points]:
 
 def _culprits(view: View, shown: Shown) -> Points:
     totals = view.totals.culprits
-    named = totals.named
-    ids = view.tick.wait.ids
-    victims = find_rows(ids, totals.victim_ids[named])
     names = [*shown.names, NOBODY_LABEL]
-    culprits = np.where(totals.culprit_ids[named] == NOBODY_ID, len(ids), find_rows(ids, totals.culprit_ids[named]))
     sums: dict[tuple[int, str], float] = {}  # two culprits may have one name
-    for row, culprit, wait_ns in zip(victims.tolist(), culprits.tolist(), totals.named_ns[named].tolist(), strict=True):
+    named = [column[totals.named].tolist() for column in (totals.victims, totals.culprits, totals.named_ns)]
+    for row, culprit, wait_ns in zip(*named, strict=True):
         key = row, names[culprit]
         sums[key] = sums.get(key, 0.0) + wait_ns
     for row in np.flatnonzero(np.isfinite(totals.other_ns)).tolist():

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.metrics.culprits import CulpritTotals, add_culprits, no_culprits
-from agent.metrics.rows import ABSENT, Rows, find_rows
+from agent.metrics.culprits import CulpritTotals, add_culprits, move_culprits, no_culprits
+from agent.metrics.rows import find_rows
 from agent.records import Floats, Ids, Tick
 
 
@@ -32,30 +32,40 @@ def no_totals() -> Totals:
 
 def add_tick(totals: Totals, tick: Tick, culprits_per_group: int) -> Totals:
     """Totals after one more tick: groups that are gone are dropped, new ones start from their first figures."""
-    ids = tick.wait.ids
-    rows = None if totals.ids is ids or np.array_equal(totals.ids, ids) else find_rows(totals.ids, ids)
-    other_ns = _carry(totals.culprits.other_ns, rows)
+    ids, wait, throttle = tick.wait.ids, tick.wait, tick.throttle
+    if not np.array_equal(totals.ids, ids):
+        totals = _move(totals, ids)
     return Totals(
         ids=ids,
-        waits=_add(_carry(totals.waits, rows), tick.wait.count),
-        waited_ns=_add(_carry(totals.waited_ns, rows), tick.wait.sum_ns),
-        contention_ns=_add(_carry(totals.contention_ns, rows), tick.wait.contention_ns),
-        throttle_wait_ns=_add(_carry(totals.throttle_wait_ns, rows), tick.wait.throttle_ns),
-        throttle_events=_add(_carry(totals.throttle_events, rows), tick.throttle.events),
-        throttle_ns=_add(_carry(totals.throttle_ns, rows), tick.throttle.sum_ns),
-        culprits=add_culprits(totals.culprits, tick.culprits, ids, other_ns, culprits_per_group),
+        waits=_add(totals.waits, wait.count),
+        waited_ns=_add(totals.waited_ns, wait.sum_ns),
+        contention_ns=_add(totals.contention_ns, wait.contention_ns),
+        throttle_wait_ns=_add(totals.throttle_wait_ns, wait.throttle_ns),
+        throttle_events=_add(totals.throttle_events, throttle.events),
+        throttle_ns=_add(totals.throttle_ns, throttle.sum_ns),
+        culprits=add_culprits(totals.culprits, tick.culprits, ids, culprits_per_group),
     )
 
 
-def _carry(values: Floats, rows: Rows | None) -> Floats:
-    """The old totals in the new order of the groups (None: the same order), NaN for groups that are new."""
-    if rows is None:
-        return values
-    if len(values) == 0:
-        return np.full(len(rows), np.nan)
-    return np.where(rows == ABSENT, np.nan, values[rows])
+def _move(totals: Totals, ids: Ids) -> Totals:
+    """The same totals in the rows of `ids`: NaN for a group that is new."""
+    old_rows = find_rows(totals.ids, ids)
+
+    def moved(values: Floats) -> Floats:
+        return np.append(values, np.nan)[old_rows]  # ABSENT is -1: the NaN
+
+    return Totals(
+        ids=ids,
+        waits=moved(totals.waits),
+        waited_ns=moved(totals.waited_ns),
+        contention_ns=moved(totals.contention_ns),
+        throttle_wait_ns=moved(totals.throttle_wait_ns),
+        throttle_events=moved(totals.throttle_events),
+        throttle_ns=moved(totals.throttle_ns),
+        culprits=move_culprits(totals.culprits, find_rows(ids, totals.ids), moved(totals.culprits.other_ns)),
+    )
 
 
 def _add(total: Floats, delta: Floats) -> Floats:
-    """A tick that knows nothing (NaN) leaves the total as it was."""
-    return np.where(np.isnan(delta), total, np.nan_to_num(total) + delta)
+    """A tick that knows nothing (NaN) leaves the total as it was; the first one that does starts it."""
+    return np.where(np.isnan(delta), total, np.fmax(total, 0.0) + delta)

@@ -32,7 +32,9 @@ def groups_of(count: int) -> tuple[Group, ...]:
     return tuple(Group(1000 + (i * 7919) % 100_003, path, classes[i % 5]) for i, path in enumerate(paths))
 
 
-def histogram_of(ids: Ids, *, schema: int = 3, buckets: int = 40, growth: float = 1.0, seed: int = 1) -> HistogramSample:
+def histogram_of(
+    ids: Ids, *, schema: int = 3, buckets: int = 40, growth: float = 1.0, seed: int = 1
+) -> HistogramSample:
     """Both classes of every group: `buckets` distinct buckets between 1 us and 1 s, and a zero bucket."""
     random = np.random.default_rng(seed)
     per_octave = 1 << schema
