@@ -15,31 +15,30 @@ INTRODUCTION = """\
 
 <!-- Made by `python -m agent.metrics > docs/metrics.md`; edit agent/metrics/*_families.py instead. -->
 
-`GET /metrics` on the address of the configuration's `[metrics]` (127.0.0.1:9753 unless told otherwise) shows the agent's last tick;
-a scrape never touches the kernel. Before the first tick the answer is 503.
+`GET /metrics` on the address of the configuration's `[metrics]` (127.0.0.1:9753 unless told otherwise) shows the
+agent's last tick; a scrape never touches the kernel. Before the first tick the answer is 503.
 
 - What is not known is not exported: a missing series is not 0.
-- Names end in their unit: seconds, bytes, cores, ratio. Counters end in `_total`; they start at 0 with the agent, those of
-  kernel files with the group.
-- `group` is the path below the root of the cpu hierarchy (bytes that are no UTF-8 are written as `\\xNN`), `class` the class of service
-  (LSE, LSR, LS, BE, SYSTEM), `wait` the kind of wait (contention, throttle).
-- Three formats, by the Accept header: text 0.0.4, OpenMetrics 1.0.0, and protobuf. Text has classic buckets at {bounds} s and
-  +Inf, which are exact sums of the agent's own buckets. Protobuf has those and native histograms, for a Prometheus with
-  `--enable-feature=native-histograms`: the agent's own buckets, of the resolution that it keeps.
-- `slackwater_culprit_wait_seconds_total` names `culprits_per_group` culprits per group, those with the most recent wait. A culprit
-  that loses its place loses its series; each second of wait is in exactly one series, so sums of `rate()` are exact.
+- Names end in their unit: seconds, bytes, cores, ratio. Counters end in `_total`; they start at 0 with the agent, those
+  of kernel files with the group.
+- `group` is the path below the root of the cpu hierarchy (bytes that are no UTF-8 are written as `\\xNN`), `class` the
+  class of service (LSE, LSR, LS, BE, SYSTEM), `wait` the kind of wait (contention, throttle).
+- Three formats, by the Accept header: text 0.0.4, OpenMetrics 1.0.0, and protobuf. Text has classic buckets, exact sums
+  of the agent's own buckets, at every second power of two from {first:.2g} to {last:g} s. Protobuf has those and native
+  histograms with the agent's own buckets, for a Prometheus with `--enable-feature=native-histograms`.
+- `slackwater_culprit_wait_seconds_total` names `culprits_per_group` culprits per group, those with the most recent
+  wait. A culprit that loses its place loses its series. Each second of wait is added to exactly one series.
 
 """
 
 
 def page() -> str:
     """The whole of docs/metrics.md."""
-    bounds = f"{LE_S[0]:.2g}, {LE_S[1]:.2g}, ... {LE_S[-2]:g}, {LE_S[-1]:g}"
     host = [family for family in HOST_FAMILIES if family.name.startswith("slackwater_node_")]
     agent = [family for family in HOST_FAMILIES if family not in host]
     sections = (("Groups", GROUP_FAMILIES), ("Node", host), ("Agent", agent))
     tables = "\n".join(line for title, families in sections for line in _section(title, families))
-    return INTRODUCTION.replace("{bounds}", bounds) + tables
+    return INTRODUCTION.format(first=LE_S[0], last=LE_S[-1]) + tables
 
 
 def _section(title: str, families: Sequence[Family]) -> Iterator[str]:

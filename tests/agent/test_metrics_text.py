@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from agent.metrics.live import Metrics
 from agent.metrics.text import render_text
 from agent.records import Group, Qos
 from tests.agent.metrics_samples import groups_of, profile_of, tick_of
+from tests.prometheus.tools import tool
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -173,14 +173,7 @@ def test_counters_never_go_backwards_from_scrape_to_scrape() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 150])
 def test_promtool_has_nothing_to_say(count: int) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool (Debian's package prometheus)")
-    done = subprocess.run(
-        [promtool, "check", "metrics"],
-        input=text(view_of(groups_of(count))),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    exposition = text(view_of(groups_of(count)))
+    command = [tool("promtool"), "check", "metrics"]
+    done = subprocess.run(command, input=exposition, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
