@@ -181,9 +181,7 @@ class CgroupTree:
 
     def _own_path(self, path: str) -> str | None:
         """From the hierarchy's root to ours; None: outside of the mounted part."""
-        if not (path + "/").startswith(self._prefix + "/"):
-            return None
-        return path[len(self._prefix) :] or "/"
+        return path[len(self._prefix) :] if path.startswith(self._prefix + "/") else None
 
 
 def scan_tree(root_path: str) -> tuple[dict[int, str], frozenset[int], int]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agent.samples.cgroup_formats import (
     INF,
     Values,
+    number,
     parse_blkio_bytes,
     parse_cpu_max,
     parse_cpu_stat_v1,
@@ -94,6 +95,11 @@ def test_a_v2_group_without_cpu_controller_has_usage_and_no_periods() -> None:
 @pytest.mark.parametrize("parse", [parse_cpu_max, parse_memory_limit, parse_number, parse_pressure, parse_blkio_bytes])
 def test_an_empty_file_is_unknown_and_not_zero(parse: Callable[[bytes], Values]) -> None:
     assert all(map(math.isnan, parse(b"")))
+
+
+def test_more_digits_than_64_bits_have_are_unknown() -> None:
+    assert math.isnan(number(b"9" * 21))
+    assert number(b"18446744073709551615") == 2.0**64
 
 
 @given(st.one_of(st.binary(), st.lists(PIECES).map(b"".join)))

@@ -120,9 +120,7 @@ def test_a_group_that_bpf_covers_takes_its_cpu_columns_from_there_and_reads_no_c
     groups = groups_of(host)
     ids = [id for id, _ in groups]
     web = {path: id for id, path in groups}[WEB]
-    stat = np.array(
-        [(2**63, 9, 9, 9, 9, 9, 9, 9), (web, 11, 12, 13, 14, NO_QUOTA, 16, 17), (1, 9, 9, 9, 9, 9, 9, 9)], CPU_STAT
-    )
+    stat = np.array([(web, 11, 12, 13, 14, NO_QUOTA, 16, 17), (2**63, *[9] * 7), (1, *[9] * 7)], CPU_STAT)
     with CgroupFiles(host) as files:
         sample = files.read(groups, 5, stat)
         assert sample.ids.tolist() == ids
@@ -164,6 +162,36 @@ def test_a_new_group_at_an_old_path_is_not_taken_for_the_old_one(tmp_path: Path)
     groups = [(id + 1_000_000_007 if path == WEB else id, path) for id, path in groups_of(host)]
     with CgroupFiles(host) as files:
         assert np.isnan(row_of(files.read(groups, 5), groups, WEB)["cpu_usage_ns"])
+
+
+def covering(groups: list[tuple[int, str]], quota_ns: int) -> NDArray[np.void]:
+    """What BPF says of all these groups."""
+    stat = np.zeros(len(groups), CPU_STAT)
+    stat["id"] = [id for id, _ in groups]
+    stat["quota_ns"] = quota_ns
+    return stat
+
+
+def test_a_group_that_vanished_since_bpf_saw_it_is_noticed_at_its_slow_files(tmp_path: Path) -> None:
+    host = copied("v2", tmp_path)
+    groups = groups_of(host)
+    stat = covering(groups, 7)
+    with CgroupFiles(host, slow_every_ticks=1) as files:
+        files.read(groups, 5, stat)
+        assert host.cpu is not None
+        shutil.rmtree(host.cpu.mount + WEB)
+        assert np.isnan(row_of(files.read(groups, 6, stat), groups, WEB)["memory_bytes"])
+        assert files.counters.gone == 1
+
+
+def test_a_new_group_inherits_nothing_from_the_one_that_had_its_row() -> None:
+    host = host_of("v2")
+    groups = groups_of(host)
+    database, web = ([group for group in groups if group[1] == path] for path in ("/system.slice/db.service", WEB))
+    with CgroupFiles(host, slow_every_ticks=1000) as files:
+        assert files.read(web, 5).quota_ns.tolist() == [50e6]
+        assert files.read(database, 6, covering(database, 7)).quota_ns.tolist() == [7]
+        assert np.isnan(files.read(database, 7).quota_ns).all()
 
 
 def test_cpu_is_fresh_every_tick_and_memory_is_as_of_slow_time(tmp_path: Path) -> None:
