@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from enum import StrEnum
-from errno import ENOSYS
-from typing import Any, Protocol
+from errno import ENOSYS, EPERM, errorcode
+from typing import TYPE_CHECKING, Any
 
 from agent.host import Host
+
+if TYPE_CHECKING:
+    from native.probe import ProbeFeatures
 
 _NOFILE_LOW = 4096
 
@@ -30,25 +33,12 @@ class Finding:
     mend: str = ""
 
 
-class ProbeFeatures(Protocol):
-    """What the loaded BPF programs do here."""
-
-    @property
-    def wait_method(self) -> str:
-        """sched_info, or wakeup: stamps at wakeups where the kernel has no sched_info."""
-
-    @property
-    def unthrottle(self) -> str:
-        """fentry or kprobe on unthrottle_cfs_rq; none: a throttle ends when a task of the group runs again."""
-
-    @property
-    def cgroup_events(self) -> bool:
-        """Births and deaths of groups are seen as they happen."""
-
-
-def findings(host: Host, features: ProbeFeatures | None, error: str | None) -> list[Finding]:
-    """All findings. `features` is None where BPF does not work, `error` then is what the kernel or libbpf said."""
-    return [*_cgroups(host), *(_probe(host, features) if features else _no_probe(host, error)), *_limits(host)]
+def findings(host: Host, features: ProbeFeatures | None, error: str | None, refusal: str | None) -> list[Finding]:
+    """All findings. `error`: why there is no BPF (`features` is None); `refusal`: why the agent did not start."""
+    found = [*_cgroups(host), *(_probe(host, features) if features else _no_probe(host, error)), *_limits(host)]
+    if refusal and not cannot_work(found):
+        found.insert(0, Finding(Level.MISSING, "the agent", refusal, "what this line names"))
+    return found
 
 
 def cannot_work(found: list[Finding]) -> bool:
@@ -115,42 +105,35 @@ def _cgroups(host: Host) -> Iterator[Finding]:
 
 
 def _probe(host: Host, features: ProbeFeatures) -> Iterator[Finding]:
-    if features.wait_method == "sched_info":
-        yield Finding(Level.OK, "run-queue waits by BPF, exact (sched_info)")
+    if features.sched_info:
+        yield Finding(Level.OK, "run-queue waits by BPF, as the kernel counts them (sched_info)")
     else:
         yield Finding(
             Level.DEGRADED,
             "run-queue waits by BPF",
-            f"by the method {features.wait_method}: the kernel has no sched_info; it costs more and misses migrations",
+            "by stamps at wakeups, because the kernel has no sched_info: it costs more",
             "a kernel with CONFIG_SCHED_INFO (SCHEDSTATS or TASK_DELAY_ACCT)",
         )
-    if features.unthrottle == "none":
-        locked = host.lockdown not in (None, "none")
+    if features.unthrottle:
+        yield Finding(Level.OK, f"CFS throttles from begin to end ({features.unthrottle})")
+    else:
+        refused = f"fentry: {_errno(features.fentry_errno)}, kprobe: {_errno(features.kprobe_errno)}"
+        locked = host.lockdown not in (None, "none") or features.fentry_errno == EPERM
         yield Finding(
             Level.DEGRADED,
             "end of CFS throttles",
-            "taken as when a task of the group runs again, because the unthrottle itself may not be traced"
-            + (f" (lockdown: {host.lockdown})" if locked else ""),
-            "boot with lockdown=none" if locked else "a kernel with BPF trampolines or kprobes",
+            f"taken as the next run of the group, because the unthrottle itself is not traced ({refused})",
+            "boot without kernel lockdown" if locked else "probe.unthrottle = auto and a kernel with fentry or kprobes",
         )
-    else:
-        yield Finding(Level.OK, f"CFS throttles from begin to end ({features.unthrottle})")
-    if features.cgroup_events:
-        yield Finding(Level.OK, "births and deaths of groups as they happen")
-    else:
-        yield Finding(
-            Level.DEGRADED,
-            "births and deaths of groups",
-            "seen only when the tree is walked: no cgroup tracepoints",
-            "lower agent.rescan_s",
-        )
-    if not host.bpf_stats:
-        yield Finding(
-            Level.DEGRADED,
-            "the BPF programs' own run time",
-            "kernel.bpf_stats_enabled is off" if host.bpf_stats is False else "the kernel does not measure it",
-            "sysctl kernel.bpf_stats_enabled=1 (some ns per run of every BPF program)",
-        )
+    for errno, what, how in (
+        (features.cgroup_events_errno, "births and deaths of groups as they happen", "lower agent.rescan_s"),
+        (features.cgroup_stats_errno, "CPU accounts of all groups in one read", "a kernel with BPF cgroup iterators"),
+    ):
+        yield Finding(Level.DEGRADED, what, f"refused: {_errno(errno)}", how) if errno else Finding(Level.OK, what)
+
+
+def _errno(number: int) -> str:
+    return f"{errorcode.get(number, number)}" if number else "not tried"
 
 
 def _no_probe(host: Host, error: str | None) -> Iterator[Finding]:
@@ -166,7 +149,10 @@ def _no_probe(host: Host, error: str | None) -> Iterator[Finding]:
     elif not host.kernel_btf:
         why, mend = "the kernel has no BTF (/sys/kernel/btf/vmlinux)", "a kernel with CONFIG_DEBUG_INFO_BTF"
     elif host.bpf_errno:
-        why, mend = f"bpf() is refused (errno {host.bpf_errno})", "allow bpf() in the seccomp profile of this container"
+        why, mend = (
+            f"bpf() is refused ({_errno(host.bpf_errno)})",
+            "allow bpf() in the seccomp profile of this container",
+        )
     yield Finding(
         Level.DEGRADED,
         "run-queue waits by BPF (source: cgroupfs)",
@@ -187,6 +173,6 @@ def _limits(host: Host) -> Iterator[Finding]:
         yield Finding(
             Level.DEGRADED,
             "open files",
-            f"at most {host.nofile_soft}: on a host with many groups files are opened anew in each tick, which costs CPU",
+            f"at most {host.nofile_soft}: with many groups their files are opened anew in each tick, which costs CPU",
             f"ulimit -n 65536 (hard limit here: {host.nofile_hard or 'none'}), or LimitNOFILE=65536 in the unit",
         )

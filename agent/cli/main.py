@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from agent import __version__
 from agent.config import Config, load_config
 from agent.config_explain import one_line, reference
-from agent.errors import SlackwaterError, UsageError
-from agent.host import Host
+from agent.errors import HostError, SlackwaterError, UsageError
+from agent.host import Host, probe
 
 if TYPE_CHECKING:
-    from agent.cli.doctor import ProbeFeatures
     from agent.records import Profile, Tick
+    from native.probe import ProbeFeatures
 
     OnTick = Callable[[Tick, Profile], None]
 
@@ -31,33 +32,27 @@ if TYPE_CHECKING:
 class RunningAgent(Protocol):
     """What the commands use of agent.loop.Agent."""
 
-    features: ProbeFeatures | None
-    probe_error: str | None
-
+    @property
+    def features(self) -> ProbeFeatures | None: ...
+    @property
+    def probe_error(self) -> OSError | None: ...
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
     def run(self, stop_after_ticks: int | None = None) -> None: ...
     def stop(self) -> None: ...
 
 
-class World(Protocol):
+class World:
     """What the commands need of the outside; tests give another one as the context's object."""
 
-    def host(self) -> Host: ...
-    def agent(self, config: Config, host: Host, on_tick: OnTick | None) -> AbstractContextManager[RunningAgent]: ...
-
-
-class ThisHost:
-    """The real World."""
-
     def host(self) -> Host:
-        from agent.host import probe
-
         return probe()
 
-    def agent(self, config: Config, host: Host, on_tick: OnTick | None) -> AbstractContextManager[RunningAgent]:
+    def agent(
+        self, config: Config, host: Host, on_tick: OnTick | None, *, quick_first_tick: bool = False
+    ) -> AbstractContextManager[RunningAgent]:
         from agent.loop import Agent
 
-        return Agent(config, host, on_tick=on_tick)
+        return Agent(config, host, on_tick=on_tick, quick_first_tick=quick_first_tick)
 
 
 class OneLineErrors(click.Group):
@@ -66,15 +61,17 @@ class OneLineErrors(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
             sys.exit(super().main(*args, **{**extra, "standalone_mode": False}))
+        except click.exceptions.NoArgsIsHelpError as err:
+            click.echo(err.format_message(), err=True)
+            sys.exit(err.exit_code)
         except click.ClickException as err:
-            _fail(err.format_message(), err.exit_code if isinstance(err, click.UsageError) else UsageError.exit_status)
+            _fail(err.format_message(), UsageError.exit_status)
         except SlackwaterError as err:
             _fail(str(err), err.exit_status)
         except (click.Abort, KeyboardInterrupt):
             _fail("interrupted", 130)
-        except BrokenPipeError:
-            sys.stdout = None  # type: ignore[assignment]  # nothing reads it: do not flush it at exit
-            sys.exit(0)
+        except OSError as err:
+            _fail(str(err), SlackwaterError.exit_status)
 
 
 def _fail(message: str, exit_status: int) -> None:
@@ -82,26 +79,12 @@ def _fail(message: str, exit_status: int) -> None:
     sys.exit(exit_status)
 
 
-def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("slackwater")
-        except PackageNotFoundError:
-            number = "(a source tree, not installed)"
-        click.echo(f"slackwater {number}")
-        context.exit()
-
-
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
-)
+@click.version_option(__version__, message="slackwater %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Who waits for the CPU on this host, how long, because of whom, and who is throttled."""
-    context.obj = context.obj or ThisHost()
+    context.obj = context.obj or World()
 
 
 config_option = click.option(
@@ -183,11 +166,15 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
     from agent.cli.doctor import cannot_work, document, findings, lines
 
     host = world.host()
-    features, error = None, None
-    if host.cpu is not None:
-        with world.agent(_measuring_only(load_config(config_path), None), host, None) as agent:
-            features, error = agent.features, agent.probe_error
-    found = findings(host, features, error)
+    config = _measuring_only(load_config(config_path), None)
+    features, why, refusal = None, None, None
+    logging.getLogger().addHandler(logging.NullHandler())  # what the agent warns of is a finding
+    try:
+        with world.agent(config, host, None) as agent:
+            features, why = agent.features, agent.probe_error
+    except HostError as err:
+        refusal = str(err)
+    found = findings(host, features, why.strerror if why else None, refusal)
     click.echo(json.dumps(document(found)) if as_json else "\n".join(lines(found)))
     sys.exit(int(cannot_work(found)))
 
@@ -227,7 +214,7 @@ def _live(world: World, config: Config, sort: str, filter_text: str) -> None:
     logging.basicConfig(handlers=[messages])
     keys = Keys(sort=next(key for key in SORT_KEYS if key == sort), filter=filter_text)
     view = LiveTable(sys.stdout, sys.stdin.fileno(), keys, messages)
-    with world.agent(config, world.host(), view.on_tick) as agent:
+    with world.agent(config, world.host(), view.on_tick, quick_first_tick=True) as agent:
         view.stop = agent.stop
         agent.add_reader(view.keys_fd, view.on_keys)
         with view.screen():

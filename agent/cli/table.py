@@ -70,11 +70,12 @@ _COLUMNS = (
 def table(tick: Tick, profile: Profile, view: View, previous: Tick | None = None) -> list[str]:
     """The lines of the whole screen, HEADER_LINES before the first row. `previous`, the tick before, tells the cost."""
     columns = _fitting(view.width)
-    spare = max(view.width - sum(column.width + 1 for column in columns) - 1, 6)
-    path_width = spare * 3 // 5
-    culprit_width = spare - path_width
+    spare = max(view.width - sum(column.width + 1 for column in columns) - 1, 10)
     rows = shown_rows(tick, profile, view)
     room = len(rows) if view.height is None else max(view.height - HEADER_LINES - 1, 1)
+    longest = max((len(tick.groups[row].path) for row in rows[:room]), default=0)
+    path_width = min(max(longest, len("group")), spare * 3 // 5)
+    culprit_width = spare - path_width
     titles = " ".join(column.title.rjust(column.width) for column in columns)
     lines = [*header(tick, profile, previous), f"{'group':{path_width}} {titles} culprit"]
     for row in rows[:room]:

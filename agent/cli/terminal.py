@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from typing import TextIO
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # xterm: alternate screen, cursor
-_HOME, _LINE_END, _SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
+_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[m"
 _SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*[ -/]*[@-~]")
 """What arrow and function keys send. Source: ECMA-48, 5.4."""
 
 
 def draw(out: TextIO, lines: list[str], bold_line: int) -> None:
-    """Draw `lines` from the top, one of them bold, in one write: nothing flickers."""
+    """Draw `lines` from the top, one of them bold, in one write: nothing flickers.
+
+    A line is cleared before it is drawn: after a line of full width that would take its last character.
+    """
     shown = [f"{_BOLD}{line}{_PLAIN}" if i == bold_line else line for i, line in enumerate(lines)]
-    out.write(_HOME + "\r\n".join(line + _LINE_END for line in shown) + _SCREEN_END)
+    out.write(_HOME + "\n".join(_CLEAR_LINE + line for line in shown) + _CLEAR_BELOW)
     out.flush()
 
 

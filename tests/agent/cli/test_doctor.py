@@ -1,0 +1,137 @@
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli.doctor import Finding, Level, cannot_work, document, findings, lines
+from agent.host import Hierarchy, Host, probe
+from native.probe import ProbeFeatures
+
+V2 = Hierarchy("/sys/fs/cgroup", "/", 2)
+ALL_FEATURES = ProbeFeatures(
+    sched_info=True,
+    throttle_source="cfs_rq",
+    unthrottle="fentry",
+    fentry_errno=0,
+    kprobe_errno=0,
+    cgroup_events_errno=0,
+    cgroup_stats_errno=0,
+)
+
+
+@pytest.fixture
+def good_host(tmp_path: Path) -> Host:
+    return replace(
+        probe(tmp_path, lambda: 0),
+        effective_uid=0,
+        capabilities=frozenset({"CAP_SYS_ADMIN"}),
+        kernel_btf=True,
+        psi=True,
+        schedstat=True,
+        cpu=V2,
+        cpuacct=V2,
+        memory=V2,
+        io=V2,
+        unified=V2,
+    )
+
+
+def one(found: list[Finding], level: Level) -> Finding:
+    matching = [finding for finding in found if finding.level is level]
+    assert len(matching) == 1, matching
+    return matching[0]
+
+
+def test_a_host_that_has_everything_is_ok(good_host: Host) -> None:
+    found = findings(good_host, ALL_FEATURES, None, None)
+    assert {finding.level for finding in found} == {Level.OK}
+    assert not cannot_work(found)
+
+
+def test_without_a_cpu_hierarchy_the_agent_cannot_work(good_host: Host) -> None:
+    found = findings(replace(good_host, cpu=None), None, None, "no cgroup hierarchy")
+    assert one(found, Level.MISSING).what == "groups"
+    assert cannot_work(found)
+
+
+def test_an_agent_that_does_not_start_is_missing(good_host: Host) -> None:
+    found = findings(good_host, None, None, "/sys/fs/cgroup: Permission denied [EACCES]")
+    assert one(found, Level.MISSING).why == "/sys/fs/cgroup: Permission denied [EACCES]"
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"bpf_errno": errno.ENOSYS}, "the kernel has no BPF"),
+        ({"capabilities": frozenset(), "effective_uid": 7}, "user id 7 lacks CAP_BPF and CAP_PERFMON"),
+        ({"lockdown": "confidentiality"}, "locked down"),
+        ({"kernel_btf": False}, "no BTF"),
+        ({"bpf_errno": errno.EPERM}, "bpf() is refused (EPERM)"),
+        ({}, "could not be loaded; the words of libbpf"),
+    ],
+)
+def test_without_bpf_the_first_obstacle_and_the_words_of_libbpf_are_named(
+    good_host: Host, facts: dict[str, Any], why: str
+) -> None:
+    found = findings(replace(good_host, **facts), None, "the words of libbpf", None)
+    finding = one(found, Level.DEGRADED)
+    assert why in finding.why
+    assert "the words of libbpf" in finding.why
+    assert finding.mend
+    assert not cannot_work(found)
+
+
+@pytest.mark.parametrize(
+    ("features", "what"),
+    [
+        ({"sched_info": False}, "run-queue waits by BPF"),
+        ({"unthrottle": None, "fentry_errno": errno.EPERM, "kprobe_errno": errno.ENOENT}, "end of CFS throttles"),
+        ({"cgroup_events_errno": errno.ENOENT}, "births and deaths of groups as they happen"),
+        ({"cgroup_stats_errno": errno.EINVAL}, "CPU accounts of all groups in one read"),
+    ],
+)
+def test_what_the_kernel_refuses_the_probe_is_degraded(good_host: Host, features: dict[str, Any], what: str) -> None:
+    finding = one(findings(good_host, replace(ALL_FEATURES, **features), None, None), Level.DEGRADED)
+    assert finding.what == what
+    assert finding.mend
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({"cpu": Hierarchy("/sys/fs/cgroup", "/docker/x", 2)}, "groups of /sys/fs/cgroup"),
+        ({"cpu": Hierarchy("/sys/fs/cgroup/cpu", "/", 1)}, "pressure (PSI) per group"),
+        ({"memory": None}, "memory per group"),
+        ({"io": None}, "reads and writes per group"),
+        ({"psi": False}, "pressure (PSI)"),
+        ({"nofile_soft": 1024}, "open files"),
+    ],
+)
+def test_what_the_host_lacks_is_degraded(good_host: Host, facts: dict[str, Any], what: str) -> None:
+    finding = one(findings(replace(good_host, **facts), ALL_FEATURES, None, None), Level.DEGRADED)
+    assert finding.what == what
+    assert finding.why
+    assert finding.mend
+
+
+def test_without_bpf_and_without_schedstat_both_are_named(good_host: Host) -> None:
+    found = findings(replace(good_host, schedstat=False), None, None, None)
+    assert [item.what for item in found if item.level is Level.DEGRADED] == [
+        "run-queue waits by BPF (source: cgroupfs)",
+        "run-queue waits without BPF",
+    ]
+
+
+def test_text_and_json_say_the_same() -> None:
+    found = [Finding(Level.OK, "a"), Finding(Level.DEGRADED, "b", "because", "do this")]
+    assert lines(found) == ["ok        a", "degraded  b: because", "          to mend it: do this"]
+    assert document(found) == {
+        "schema": 1,
+        "works": True,
+        "findings": [
+            {"level": "ok", "what": "a", "why": "", "mend": ""},
+            {"level": "degraded", "what": "b", "why": "because", "mend": "do this"},
+        ],
+    }
