@@ -65,8 +65,10 @@ struct {
 /* Per task, for its whole life: adding and deleting at each wait costs five times as much. */
 struct task_wait {
 	uint64_t waited_ns; /* all wait that was already reported; the fallback: since when it is runnable */
-	uint32_t seen;
+	uint32_t arrivals;  /* 0: never seen to arrive; else it only matters that it changes */
 	uint32_t throttled_cpu_plus_1; /* taken off that CPU by a quota; 0: not */
+	uint64_t css_set; /* whose group group_id is; an address, never followed */
+	uint64_t group_id;
 };
 
 struct {
@@ -83,6 +85,7 @@ static __always_inline struct cpu_state *this_cpu_state(void)
 	return bpf_map_lookup_elem(&cpus, &zero);
 }
 
+/* Five reads in a chain, each of a cache line of its own. */
 static __always_inline uint64_t group_of(struct task_struct *task)
 {
 	struct css_set *css_set = task->cgroups;

@@ -11,6 +11,8 @@
 
 #include "bpf/throttle.bpf.h"
 
+enum { GROUP_CHECK_ARRIVALS = 64 };
+
 static __always_inline bool use_wakeup_stamps(void)
 {
 	return force_wakeup_stamps || !kernel_has_sched_info();
@@ -39,8 +41,8 @@ static __always_inline void batch_send(struct cpu_state *here)
 	if (!ring ||
 	    bpf_ringbuf_output(ring, batch, offsetof(struct wait_batch, samples) + bytes, BPF_RB_NO_WAKEUP))
 		here->counters.dropped += count;
+	here->counters.produced += count;
 	batch->count = 0;
-	here->counters.pending = 0;
 }
 
 static __always_inline void batch_add(struct cpu_state *here, uint64_t victim_id, uint64_t culprit_id,
@@ -58,9 +60,7 @@ static __always_inline void batch_add(struct cpu_state *here, uint64_t victim_id
 	sample->culprit_id = culprit_id;
 	sample->wait_ns = wait_ns;
 	sample->throttle_ns = throttle_ns;
-	here->counters.produced++;
-	here->counters.pending = ++batch->count;
-	if (batch->count == WAIT_BATCH_SAMPLES)
+	if (++batch->count == WAIT_BATCH_SAMPLES)
 		batch_send(here);
 }
 
@@ -80,28 +80,29 @@ static __always_inline bool wait_end_ns(struct task_struct *next, struct task_wa
 	queued_for_ns = queued_ns && clock_ns > queued_ns ? clock_ns - queued_ns : 0;
 	waited_ns = next->sched_info.run_delay + queued_for_ns;
 	/* A task that ran before we saw it: its earlier waits are not ours to report. */
-	if (!task->seen && next->sched_info.pcount)
+	if (!task->arrivals && next->sched_info.pcount)
 		*wait_ns = queued_for_ns;
 	else
 		*wait_ns = waited_ns - task->waited_ns;
-	task->seen = 1;
 	task->waited_ns = waited_ns;
 	return true;
 }
 
 static __always_inline void task_leaves(struct cpu_state *here, struct task_struct *prev, bool preempt)
 {
-	bool runnable = preempt || task_is_running(prev);
-	uint32_t cpu = bpf_get_smp_processor_id();
+	bool throttled = task_is_throttled(prev), runnable;
 	struct task_wait *task;
-	bool throttled;
+	uint32_t cpu;
 
-	throttled = task_is_throttled(prev);
+	if (!throttled && !use_wakeup_stamps())
+		return;
+	cpu = bpf_get_smp_processor_id();
+	runnable = preempt || task_is_running(prev);
 	if (throttled) {
 		here->last_throttle_clock = run_queue_clock(prev);
 		throttle_begin(prev, cpu, runnable);
 	}
-	if (!runnable || !(throttled || use_wakeup_stamps()))
+	if (!runnable)
 		return;
 	task = bpf_task_storage_get(&task_waits, prev, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!task)
@@ -140,18 +141,41 @@ static __always_inline uint64_t culprit_of(const struct cpu_state *here, uint64_
 	return culprit_id;
 }
 
-static __always_inline void task_arrives(struct cpu_state *here, struct task_struct *next, uint64_t clock_ns,
-					 uint64_t group_id)
+/*
+ * The task's group, remembered with its css_set, which a move to another group replaces. Looked up again now and
+ * then all the same: a css_set that was freed may come back at the same address.
+ */
+static __always_inline uint64_t group_of_arrival(struct task_struct *next, struct task_wait *task)
 {
-	uint64_t wait_ns, throttle_ns = 0;
+	uint64_t css_set = (uint64_t)next->cgroups;
+
+	if (task->css_set != css_set || task->arrivals % GROUP_CHECK_ARRIVALS == 0) {
+		task->css_set = css_set;
+		task->group_id = group_of(next);
+	}
+	task->arrivals++;
+	return task->group_id;
+}
+
+/* Returns its group. */
+static __always_inline uint64_t task_arrives(struct cpu_state *here, struct task_struct *next, uint64_t clock_ns)
+{
+	uint64_t wait_ns, throttle_ns = 0, group_id;
 	uint32_t weight = sampling_factor;
 	struct task_wait *task;
+	bool known;
 
 	here->counters.waits++;
 	task = bpf_task_storage_get(&task_waits, next, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!task || !wait_end_ns(next, task, clock_ns, &wait_ns)) {
+	if (!task) {
 		here->counters.unknown++;
-		return;
+		return group_of(next);
+	}
+	known = wait_end_ns(next, task, clock_ns, &wait_ns);
+	group_id = group_of_arrival(next, task);
+	if (!known) {
+		here->counters.unknown++;
+		return group_id;
 	}
 	if (kernel_has_bandwidth()) {
 		uint32_t throttled_cpu_plus_1 = task->throttled_cpu_plus_1;
@@ -168,19 +192,20 @@ static __always_inline void task_arrives(struct cpu_state *here, struct task_str
 	if (next->tgid == agent_tgid) {
 		here->counters.own++;
 		here->counters.own_wait_ns += wait_ns;
-		return;
+		return group_id;
 	}
 	if (weight > 1 && bpf_get_prandom_u32() % weight) {
 		here->counters.sampled_out++;
-		return;
+		return group_id;
 	}
 	batch_add(here, group_id, culprit_of(here, clock_ns, wait_ns - throttle_ns), wait_ns, throttle_ns, weight);
+	return group_id;
 }
 
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-	uint64_t clock_ns = run_queue_clock(next), group_id = next->pid ? group_of(next) : 0;
+	uint64_t clock_ns = run_queue_clock(next), group_id = 0;
 	struct cpu_state *here = this_cpu_state();
 	struct cpu_run *run;
 
@@ -190,7 +215,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	if (prev->pid)
 		task_leaves(here, prev, preempt);
 	if (next->pid)
-		task_arrives(here, next, clock_ns, group_id);
+		group_id = task_arrives(here, next, clock_ns);
 	run = &here->runs[++here->last_run & (RUNS_KEPT - 1)];
 	run->group_id = group_id;
 	run->begin_clock = clock_ns;

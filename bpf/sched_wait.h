@@ -42,13 +42,12 @@ struct wait_batch {
 struct wait_counters {
 	uint64_t switches;    /* context switches seen, idle included */
 	uint64_t waits;       /* switches to a task, that is: waits that ended */
-	uint64_t produced;    /* samples put into a batch */
+	uint64_t produced;    /* samples of batches that were sent, or tried to */
 	uint64_t dropped;     /* samples of batches that found their ring full */
 	uint64_t sampled_out; /* waits left out by the sampling factor */
 	uint64_t own;         /* waits of the agent's own threads: counted, not sent */
 	uint64_t own_wait_ns; /* and how long these were */
 	uint64_t unknown;     /* waits without a length: no task storage, or no wakeup stamp */
-	uint64_t pending;     /* gauge: samples in the batch that is being filled */
 	uint64_t events_lost; /* throttle and cgroup events that found the event ring full */
 };
 

@@ -450,6 +450,14 @@ static const struct wait_counters *cpu_counters(const struct probe *probe, int c
 	return (const struct wait_counters *)(probe->cpu_states + (size_t)cpu * probe->cpu_state_bytes);
 }
 
+/* Samples in the batch that is being filled. */
+static uint64_t cpu_pending(const struct probe *probe, int cpu)
+{
+	const struct wait_counters *counters = cpu_counters(probe, cpu);
+
+	return counters->waits - counters->produced - counters->sampled_out - counters->own - counters->unknown;
+}
+
 static int read_cpu_states(const struct probe *probe)
 {
 	uint32_t zero = 0;
@@ -465,7 +473,7 @@ int probe_flush(struct probe *probe)
 		LIBBPF_OPTS(bpf_test_run_opts, run, .flags = BPF_F_TEST_RUN_ON_CPU, .cpu = (uint32_t)cpu);
 
 		/* an offline CPU refuses; what it held was sent, or comes when it is back */
-		if (cpu_counters(probe, cpu)->pending && !bpf_prog_test_run_opts(probe->flush_fd, &run))
+		if (cpu_pending(probe, cpu) && !bpf_prog_test_run_opts(probe->flush_fd, &run))
 			flushed++;
 	}
 	return err ?: flushed;

@@ -94,7 +94,6 @@ class Counters:
     own: int
     own_wait_ns: int
     unknown: int
-    pending: int
     events_lost: int
     consumed: int
     groups_refused: int
@@ -104,6 +103,11 @@ class Counters:
     groups_live: int
     groups_born: int
     groups_reused: int
+
+    @property
+    def pending(self) -> int:
+        """Samples in batches that are being filled; 0 after `detach` and `tick`."""
+        return self.waits - self.produced - self.sampled_out - self.own - self.unknown
 
 
 @dataclass(frozen=True, slots=True)
