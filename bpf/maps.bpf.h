@@ -10,12 +10,12 @@
 
 /* Parameters: written by user space before load (const) or at any time (volatile only). */
 const volatile bool force_wakeup_stamps = false; /* use the fallback although sched_info is there */
-const volatile bool groups_are_cgroup2 = false;	 /* group = cgroup2 directory; else the v1 cpu hierarchy's */
-const volatile uint32_t cpu_hierarchy_id = 0;	 /* which hierarchy's births and deaths are sent */
-const volatile uint32_t agent_tgid = 0;		 /* its own waits are counted, not sent */
+const volatile bool groups_are_cgroup2 = false;  /* group = cgroup2 directory; else the v1 cpu hierarchy's */
+const volatile uint32_t cpu_hierarchy_id = 0;    /* which hierarchy's births and deaths are sent */
+const volatile uint32_t agent_tgid = 0;          /* its own waits are counted, not sent */
 const volatile uint32_t cpus_per_ring = 8;
-const volatile uint32_t cpu_count = 1;		 /* possible CPUs */
-volatile uint32_t sampling_factor = 1;		 /* one wait in so many is sent */
+const volatile uint32_t cpu_count = 1; /* possible CPUs */
+volatile uint32_t sampling_factor = 1; /* one wait in so many is sent */
 
 enum { RUNS_KEPT = 8 }; /* a power of two */
 
@@ -30,8 +30,8 @@ struct cpu_run {
  */
 struct cpu_state {
 	struct wait_counters counters; /* first: user space reads only these */
-	uint64_t last_throttle_clock; /* run-queue clock when a quota last stopped a task here; 0: never */
-	uint64_t last_run;	      /* place in runs of the task that runs now */
+	uint64_t last_throttle_clock;  /* run-queue clock when a quota last stopped a task here; 0: never */
+	uint64_t last_run;             /* place in runs of the task that runs now */
 	struct cpu_run runs[RUNS_KEPT];
 	struct wait_batch batch;
 };
@@ -64,10 +64,10 @@ struct {
 
 /* Per task, for its whole life: adding and deleting at each wait costs five times as much. */
 struct task_wait {
-	uint64_t waited_ns; /* all wait that was already reported; the fallback: since when it is runnable */
-	uint32_t arrivals;  /* 0: never seen to arrive; else it only matters that it changes */
+	uint64_t waited_ns;            /* all wait that was already reported; the fallback: since when it is runnable */
+	uint32_t arrivals;             /* 0: never seen to arrive; else it only matters that it changes */
 	uint32_t throttled_cpu_plus_1; /* taken off that CPU by a quota; 0: not */
-	uint64_t css_set; /* whose group group_id is; an address, never followed */
+	uint64_t css_set;              /* whose group group_id is; an address, never followed */
 	uint64_t group_id;
 };
 

@@ -38,15 +38,14 @@ static __always_inline void batch_send(struct cpu_state *here)
 	ring = bpf_map_lookup_elem(&wait_rings, &ring_index);
 	barrier_var(bytes); /* the sum would become an `or`, and its bound be lost to the verifier */
 	/* No wakeup: the reader's own switches would feed the stream. */
-	if (!ring ||
-	    bpf_ringbuf_output(ring, batch, offsetof(struct wait_batch, samples) + bytes, BPF_RB_NO_WAKEUP))
+	if (!ring || bpf_ringbuf_output(ring, batch, offsetof(struct wait_batch, samples) + bytes, BPF_RB_NO_WAKEUP))
 		here->counters.dropped += count;
 	here->counters.produced += count;
 	batch->count = 0;
 }
 
-static __always_inline void batch_add(struct cpu_state *here, uint64_t victim_id, uint64_t culprit_id,
-				      uint64_t wait_ns, uint64_t throttle_ns, uint32_t weight)
+static __always_inline void batch_add(struct cpu_state *here, uint64_t victim_id, uint64_t culprit_id, uint64_t wait_ns,
+				      uint64_t throttle_ns, uint32_t weight)
 {
 	struct wait_batch *batch = &here->batch;
 	struct wait_sample *sample;

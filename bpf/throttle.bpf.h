@@ -10,8 +10,8 @@
 #include "bpf/maps.bpf.h"
 
 enum {
-	QUOTA_LEVELS_MAX = 16,	/* of nested groups that are looked at */
-	THROTTLES_MAX = 16384,	/* groups with a quota x CPUs; the oldest are forgotten */
+	QUOTA_LEVELS_MAX = 16, /* of nested groups that are looked at */
+	THROTTLES_MAX = 16384, /* groups with a quota x CPUs; the oldest are forgotten */
 };
 
 /* A throttle older than the wait plus this cannot matter to it: periods are at most 1 s (kernel/sched/core.c). */

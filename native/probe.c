@@ -32,7 +32,7 @@ struct probe {
 	int n_rings;
 	int *ring_fds;
 	struct ring *rings; /* n_rings wait rings, then the event ring */
-	char *cpu_states; /* struct cpu_state of bpf/maps.bpf.h for each CPU; its counters come first */
+	char *cpu_states;   /* struct cpu_state of bpf/maps.bpf.h for each CPU; its counters come first */
 	size_t cpu_state_bytes;
 	uint32_t *sampling_factor; /* in the object's mapped .data */
 	struct groups *groups;
@@ -134,8 +134,8 @@ static void find_features(const struct btf *btf, const struct probe_options *opt
 	*found = (struct probe_features){
 		.sched_info = !wakeups,
 		.throttle_per_task = has_member(btf, "task_struct", "throttled"),
-		.fentry_errno = options->trace_unthrottle >= PROBE_UNTHROTTLE_FENTRY ? try_fentry(btf, unthrottle)
-										      : ECANCELED,
+		.fentry_errno =
+			options->trace_unthrottle >= PROBE_UNTHROTTLE_FENTRY ? try_fentry(btf, unthrottle) : ECANCELED,
 		.kprobe_errno = ECANCELED,
 	};
 	if (!found->fentry_errno)
@@ -165,9 +165,7 @@ static void *variable(struct bpf_object *object, const char *section, const char
 	char *memory;
 	size_t bytes;
 
-	bpf_object__for_each_map(candidate, object)
-		if (strstr(bpf_map__name(candidate), section))
-			map = candidate;
+	bpf_object__for_each_map(candidate, object) if (strstr(bpf_map__name(candidate), section)) map = candidate;
 	memory = map ? (char *)bpf_map__initial_value(map, &bytes) : NULL;
 	for (int i = 0; type && memory && i < btf_vlen(type); i++) {
 		const struct btf_var_secinfo *info = &btf_var_secinfos(type)[i];
@@ -301,8 +299,7 @@ static int make_rings(struct probe *probe, const struct probe_options *options)
 	struct bpf_map *events = bpf_object__find_map_by_name(probe->object, "events");
 
 	for (uint32_t i = 0; i < (uint32_t)probe->n_rings; i++) {
-		probe->ring_fds[i] =
-			bpf_map_create(BPF_MAP_TYPE_RINGBUF, "wait_ring", 0, 0, options->ring_bytes, NULL);
+		probe->ring_fds[i] = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "wait_ring", 0, 0, options->ring_bytes, NULL);
 		if (probe->ring_fds[i] < 0 || bpf_map_update_elem(rings_fd, &i, &probe->ring_fds[i], BPF_ANY))
 			return -errno;
 		err = map_ring(&probe->rings[i], probe->ring_fds[i], options->ring_bytes);
@@ -546,7 +543,8 @@ int probe_run_stats(const struct probe *probe, struct probe_run_stats *out)
 	struct bpf_program *program;
 
 	*out = (struct probe_run_stats){ 0 };
-	bpf_object__for_each_program(program, probe->object) {
+	bpf_object__for_each_program(program, probe->object)
+	{
 		struct bpf_prog_info info = {};
 		uint32_t bytes = sizeof(info);
 

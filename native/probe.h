@@ -14,14 +14,14 @@ enum { PROBE_MESSAGE_BYTES = 512 };
 struct probe;
 
 struct probe_options {
-	uint32_t ring_bytes;	    /* of each wait ring; a power of two of pages */
-	uint32_t cpus_per_ring;	    /* >= 1 */
-	uint32_t agent_tgid;	    /* whose waits are counted, not sent; 0: nobody's */
-	uint32_t cpu_hierarchy_id;  /* first field of its line in /proc/self/cgroup */
-	uint32_t groups_are_cgroup2; /* 1: a group is a cgroup2 directory; 0: one of the v1 cpu hierarchy */
+	uint32_t ring_bytes;          /* of each wait ring; a power of two of pages */
+	uint32_t cpus_per_ring;       /* >= 1 */
+	uint32_t agent_tgid;          /* whose waits are counted, not sent; 0: nobody's */
+	uint32_t cpu_hierarchy_id;    /* first field of its line in /proc/self/cgroup */
+	uint32_t groups_are_cgroup2;  /* 1: a group is a cgroup2 directory; 0: one of the v1 cpu hierarchy */
 	uint32_t force_wakeup_stamps; /* 1: the fallback although the kernel has sched_info */
 	uint32_t trace_unthrottle;    /* PROBE_UNTHROTTLE_...: the best that is allowed, at most this */
-	int32_t cgroup_root_fd;	      /* the hierarchy's root directory, for probe_cgroup_stats; -1: none */
+	int32_t cgroup_root_fd;       /* the hierarchy's root directory, for probe_cgroup_stats; -1: none */
 };
 
 enum {
@@ -33,9 +33,9 @@ enum {
 
 /* What this kernel gave. An errno says why not: 0 it works, ENOENT the kernel does not have it. */
 struct probe_features {
-	uint32_t sched_info;	     /* 1: the cum method; 0: wakeup stamps */
-	uint32_t throttle_per_task;  /* 1: tasks are throttled one by one (6.18); 0: whole run queues */
-	uint32_t unthrottle;	     /* PROBE_UNTHROTTLE_OFF, _KPROBE or _FENTRY: how the end of a throttle is seen */
+	uint32_t sched_info;        /* 1: the cum method; 0: wakeup stamps */
+	uint32_t throttle_per_task; /* 1: tasks are throttled one by one (6.18); 0: whole run queues */
+	uint32_t unthrottle;        /* PROBE_UNTHROTTLE_OFF, _KPROBE or _FENTRY: how the end of a throttle is seen */
 	int32_t fentry_errno;
 	int32_t kprobe_errno;
 	int32_t cgroup_events_errno;
