@@ -1,6 +1,7 @@
 """agent.samples.node and agent.samples.own."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def test_a_node_is_read_whole() -> None:
 def test_without_psi_pressure_is_unknown() -> None:
     node = read_node(2, TREES / "v1/proc")
     assert (node.psi_cpu_some_us, node.psi_memory_full_us, node.psi_io_some_us) == (None, None, None)
+
+
+def test_a_pressure_file_without_totals_is_unknown(tmp_path: Path) -> None:
+    shutil.copytree(TREES / "v2/proc", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "pressure/io").write_text("")
+    node = read_node(2, tmp_path)
+    assert (node.psi_io_some_us, node.psi_io_full_us, node.psi_cpu_some_us) == (None, None, 4280968)
 
 
 @pytest.mark.parametrize(("name", "text"), [("stat", "cpu 1 2\n"), ("meminfo", "MemTotal: 5 kB\n")])

@@ -100,13 +100,14 @@ def test_a_thread_seen_in_two_groups_in_one_pass_is_counted_once(machine: Machin
         assert source.read(machine.groups, 2 * S).wait.sum_ns.sum() == 300
 
 
-def test_counters_that_fell_are_those_of_a_new_thread(machine: Machine) -> None:
+@pytest.mark.parametrize(("run_ns", "wait_ns"), [(50, 40), (200, 40), (50, 4000)], ids=["both", "wait", "run"])
+def test_a_counter_that_fell_is_that_of_a_new_thread(machine: Machine, run_ns: int, wait_ns: int) -> None:
     machine.thread(10, 100, 1000, 5)
     machine.put("/a", 10)
     with Schedstat(machine.cpu, machine.root / "proc") as source:
         source.read(machine.groups, S)
-        machine.thread(10, 50, 40, 2)
-        assert source.read(machine.groups, 2 * S).wait.sum_ns.tolist() == [0, 40, 0, 0]
+        machine.thread(10, run_ns, wait_ns, 2)
+        assert source.read(machine.groups, 2 * S).wait.sum_ns.tolist() == [0, wait_ns, 0, 0]
 
 
 def test_a_vanished_group_is_nan_and_a_vanished_thread_is_counted(machine: Machine) -> None:
@@ -136,6 +137,15 @@ def test_descriptors_stay_in_the_budget_and_are_given_back(machine: Machine, bud
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_list_of_threads_that_is_longer_than_one_read_is_read_whole(machine: Machine) -> None:
+    for tid in range(100_000, 102_000):
+        machine.thread(tid, 1, 1, 1)
+    machine.put("/a", *range(100_000, 102_000))
+    with Schedstat(machine.cpu, machine.root / "proc") as source:
+        source.read(machine.groups, S)
+        assert source.counters.threads == 2000
+
+
 def cgroup_sample(ids: list[int], nr_throttled: list[float], throttled_ns: list[float]) -> CgroupSample:
     nan = np.full(len(ids), np.nan)
     others = {field.name for field in dataclasses.fields(CgroupSample)} - {"ids", "nr_throttled", "throttled_ns"}
@@ -146,7 +156,7 @@ def cgroup_sample(ids: list[int], nr_throttled: list[float], throttled_ns: list[
 
 def test_throttles_are_growth_by_id_whatever_the_order_and_unknown_for_a_new_or_reset_group() -> None:
     before = cgroup_sample([5, 3, 9], [10, 20, 7], [100, 200, 70])
-    now = cgroup_sample([3, 4, 5, 9], [22, 1, 10, 6], [260, 9, 100, 60])
+    now = cgroup_sample([3, 4, 5, 9], [22, 50, 10, 6], [260, 500, 100, 60])
     sample = throttle_growth(before, now)
     assert sample.ids.tolist() == [3, 4, 5, 9]
     np.testing.assert_array_equal(sample.events, [2, np.nan, 0, np.nan])
