@@ -99,6 +99,6 @@ class LiveTable:
         if self._shown is None:
             lines = ["slackwater: the first tick is being measured", footer]
         else:
-            view = View(size.columns, size.lines, self._keys.sort, self._keys.filter, footer)
+            view = View(size.columns or 80, size.lines or 24, self._keys.sort, self._keys.filter, footer)
             lines = table(*self._shown, view, self._previous)
         draw(self._out, lines, bold_line=HEADER_LINES - 1)

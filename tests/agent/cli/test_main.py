@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,19 @@ def test_doctor_exits_1_if_the_agent_cannot_work_at_all(world: MadeUpWorld) -> N
     assert "missing   groups: no cgroup hierarchy with the cpu controller is mounted" in result.stdout
 
 
+def test_doctor_names_what_keeps_the_agent_from_starting(tmp_path: Path) -> None:
+    class Refusing(MadeUpWorld):
+        def host(self) -> Host:
+            return replace(super().host(), cpu=Hierarchy("/sys/fs/cgroup", "/", 2))
+
+    result = invoke(Refusing(tmp_path, refusal=HostError("Permission denied", path="/sys/x")), "doctor")
+    assert result.exit_code == 1
+    assert "missing   the agent: /sys/x: Permission denied" in result.stdout
+
+
 def test_doctor_exits_0_and_tells_why_there_is_no_bpf(tmp_path: Path) -> None:
     class WithGroups(MadeUpWorld):
         def host(self) -> Host:
-            from dataclasses import replace
-
             return replace(super().host(), cpu=Hierarchy("/sys/fs/cgroup", "/", 2))
 
     result = invoke(WithGroups(tmp_path), "doctor", "--json")

@@ -43,6 +43,7 @@ def classifier(text: str = "") -> Classifier:
         ("/[a]", "/a", False),
         ("/[a]", "/[a]", True),
         ("/a/*", "/a/b\nc", True),
+        ("/a/**", "/a/b\nc", True),
     ],
 )
 def test_a_star_stays_in_its_component_and_two_stars_cross_them(glob: str, path: str, matches: bool) -> None:
