@@ -26,7 +26,7 @@ CANDIDATES_PER_NAME = 2
 
 @dataclass(frozen=True, slots=True)
 class CulpritTotals:
-    """One row per remembered (victim, culprit), ascending; `named_ns` is 0 where `named` is false.
+    """One row per remembered (victim, culprit); `named_ns` is 0 where `named` is false.
 
     Victims and culprits are rows of the tick's groups; culprit `len(other_ns)` is NOBODY. `other_ns` has one row
     per group. NaN: no wait was counted there yet.
@@ -53,7 +53,6 @@ def move_culprits(totals: CulpritTotals, new_rows: Rows, other_ns: Floats) -> Cu
     moved = np.append(new_rows, len(other_ns))
     victims, culprits = moved[totals.victims], moved[totals.culprits]
     kept = np.flatnonzero((victims != ABSENT) & (culprits != ABSENT))
-    kept = kept[np.lexsort((culprits[kept], victims[kept]))]
     return CulpritTotals(
         victims[kept],
         culprits[kept],

@@ -30,3 +30,11 @@ def test_all_columns_of_a_family_have_the_same_label_names_and_different_values(
 
 def test_help_is_one_line_that_needs_no_escape() -> None:
     assert not any(set(family.help) & set('\\\n"|') for family in FAMILIES)
+
+
+def test_what_is_measured_has_a_base_unit_and_what_is_counted_has_none() -> None:
+    units = {family.name.removeprefix("slackwater_"): family.unit for family in FAMILIES}
+    assert units["group_cpu_used_cores"] == "cores"
+    assert units["group_io_read_bytes_total"] == "bytes"
+    assert units["group_wait_seconds"] == "seconds"
+    assert units["group_waits_total"] == units["node_cpus"] == ""

@@ -71,6 +71,20 @@ def test_native_histograms_hold_the_agents_own_buckets(schema: int, buckets: int
         assert 0 < native.zero_threshold < 1e-9
 
 
+def test_a_histogram_that_begins_where_the_one_before_ended_has_a_span_of_its_own() -> None:
+    groups = (Group(7, "/a", Qos.LS),)
+    both = histogram_of(np.array([7], np.uint64), buckets=1)
+    real = both.bucket != ZERO_BUCKET
+    sample = replace(
+        both,
+        ids=both.ids[real],
+        class_index=both.class_index[real],
+        bucket=np.array([5, 6], np.int32),
+        count=both.count[real],
+    )
+    assert [sorted(native.buckets) for native in natives(view_of(groups, sample)).values()] == [[5], [6]]
+
+
 def test_a_histogram_of_zeros_only_is_still_native() -> None:
     groups = (Group(7, "/a", Qos.LS),)
     ids = np.array([7], np.uint64)
