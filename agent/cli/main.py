@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
+from msgspec.structs import replace
 
 from agent import __version__
 from agent.config import Config, load_config
@@ -120,7 +121,8 @@ def top(world: World, interval_s: float | None, sort: str, filter_text: str, con
     """A live table. Keys: w, c, t, n sort; / filters; q quits."""
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise UsageError("top needs a terminal; for a pipe or a file there is: slackwater snapshot")
-    _live(world, _measuring_only(load_config(config_path), interval_s), sort, filter_text)
+    config = load_config(config_path)
+    _live(world, _measuring_only(config, tick_s=interval_s or config.agent.tick_s), sort, filter_text)
 
 
 @cli.command()
@@ -137,7 +139,7 @@ def top(world: World, interval_s: float | None, sort: str, filter_text: str, con
 @click.pass_obj
 def snapshot(world: World, seconds: float, as_json: bool, config_path: Path | None) -> None:
     """Measure once and print a table or a JSON document."""
-    config = _measuring_only(load_config(config_path), seconds)
+    config = _measuring_only(load_config(config_path), tick_s=seconds, slow_every_ticks=1)
     measured: list[tuple[Tick, Profile]] = []
     host = world.host()
     with world.agent(config, host, lambda tick, profile: measured.append((tick, profile))) as agent:
@@ -166,7 +168,7 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
     from agent.cli.doctor import cannot_work, document, findings, lines
 
     host = world.host()
-    config = _measuring_only(load_config(config_path), None)
+    config = _measuring_only(load_config(config_path))
     features, why, refusal = None, None, None
     logging.getLogger().addHandler(logging.NullHandler())  # what the agent warns of is a finding
     try:
@@ -198,12 +200,9 @@ def config_reference() -> None:
     click.echo(reference(Config), nl=False)
 
 
-def _measuring_only(config: Config, tick_s: float | None) -> Config:
-    """The configuration for a command that only looks: no /metrics, its own tick length."""
-    import msgspec
-
-    agent = msgspec.structs.replace(config.agent, tick_s=tick_s or config.agent.tick_s)
-    return msgspec.structs.replace(config, agent=agent, metrics=msgspec.structs.replace(config.metrics, enabled=False))
+def _measuring_only(config: Config, **changes: float | int) -> Config:
+    """The configuration for a command that only looks: no /metrics, and `changes` to the section [agent]."""
+    return replace(config, agent=replace(config.agent, **changes), metrics=replace(config.metrics, enabled=False))
 
 
 def _live(world: World, config: Config, sort: str, filter_text: str) -> None:

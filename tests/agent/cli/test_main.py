@@ -122,6 +122,7 @@ def test_a_snapshot_is_one_tick_of_its_length_without_metrics(world: MadeUpWorld
     assert invoke(world, "snapshot", "--seconds", "120", "--config", str(file)).exit_code == 0
     assert world.config
     assert (world.config.agent.tick_s, world.config.agent.window_ticks) == (120, 1)
+    assert world.config.agent.slow_every_ticks == 1  # there is no second turn
     assert (world.config.metrics.enabled, world.config.agent.max_groups) == (False, 99)
 
 
