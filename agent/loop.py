@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import selectors
 import signal
 import socket
@@ -71,6 +72,7 @@ class Agent:
             raise
 
     def _open(self) -> None:
+        _raise_descriptor_limit()
         self._probe = self._open_probe()
         classify = Classifier(self._config)
         self._sampler = Sampler(self._config, self._host, classify, self._probe)
@@ -213,3 +215,10 @@ class Agent:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
+
+
+def _raise_descriptor_limit() -> None:
+    """As far as this process may: files of every tick are kept open, and 1024 are few (select() is not used)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -46,18 +46,32 @@ int BPF_PROG(cgroup_rename, struct cgroup *cgroup, const char *path)
 	return cgroup_send(EVENT_CGROUP_RENAME, cgroup, path);
 }
 
+/* Rows of the iterator, for user space to map: its seq_file would end after 32 KiB (cgroup_iter_seq_start). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set before load */
+	__type(key, uint32_t);
+	__type(value, struct cgroup_cpu_stat);
+} cgroup_stat_rows SEC(".maps");
+
+/* User space sets it to 0, then reads the iterator to its end. In .data, which user space maps. */
+uint32_t cgroup_stat_count SEC(".data") = 0;
+
 /*
- * One struct cgroup_cpu_stat per group that has the cpu controller: one read of this iterator replaces
- * three files per group. Needs d4ccaf58a847 ("bpf: Introduce cgroup iter", v6.1).
+ * One row per group that has the cpu controller: one pass replaces three files per group.
+ * Needs d4ccaf58a847 ("bpf: Introduce cgroup iter", v6.1).
  */
 SEC("?iter/cgroup")
 int cgroup_stats(struct bpf_iter__cgroup *ctx)
 {
 	struct cgroup *cgroup = ctx->cgroup;
-	struct cgroup_cpu_stat stat = {};
 	struct sched_entity **entities, *entity;
 	struct cgroup_subsys_state *css;
+	struct cgroup_cpu_stat *stat;
 	struct task_group *group;
+	uint64_t usage_ns = 0;
+	uint32_t row;
 
 	/* 7.x has its entities in per-CPU memory: there the files have to do */
 	if (!cgroup || !bpf_core_field_exists(struct task_group, se))
@@ -74,17 +88,22 @@ int cgroup_stats(struct bpf_iter__cgroup *ctx)
 		bpf_probe_read_kernel(&entity, sizeof(entity), entities + cpu);
 		if (!entity)
 			return 0; /* the root group has none */
-		stat.usage_ns += BPF_CORE_READ(entity, sum_exec_runtime);
+		usage_ns += BPF_CORE_READ(entity, sum_exec_runtime);
 	}
-	stat.id = cgroup->kn->id;
-	stat.nr_periods = BPF_CORE_READ(group, cfs_bandwidth.nr_periods);
-	stat.nr_throttled = BPF_CORE_READ(group, cfs_bandwidth.nr_throttled);
-	stat.throttled_ns = BPF_CORE_READ(group, cfs_bandwidth.throttled_time);
-	stat.quota_ns = BPF_CORE_READ(group, cfs_bandwidth.quota);
-	stat.period_ns = BPF_CORE_READ(group, cfs_bandwidth.period);
+	row = cgroup_stat_count;
+	stat = bpf_map_lookup_elem(&cgroup_stat_rows, &row);
+	if (!stat)
+		return 0; /* more groups than are watched */
+	cgroup_stat_count = row + 1;
+	stat->id = cgroup->kn->id;
+	stat->usage_ns = usage_ns;
+	stat->nr_periods = BPF_CORE_READ(group, cfs_bandwidth.nr_periods);
+	stat->nr_throttled = BPF_CORE_READ(group, cfs_bandwidth.nr_throttled);
+	stat->throttled_ns = BPF_CORE_READ(group, cfs_bandwidth.throttled_time);
+	stat->quota_ns = BPF_CORE_READ(group, cfs_bandwidth.quota);
+	stat->period_ns = BPF_CORE_READ(group, cfs_bandwidth.period);
 	if (bpf_core_field_exists(struct cfs_bandwidth, burst))
-		stat.burst_ns = BPF_CORE_READ(group, cfs_bandwidth.burst);
-	bpf_seq_write(ctx->meta->seq, &stat, sizeof(stat));
+		stat->burst_ns = BPF_CORE_READ(group, cfs_bandwidth.burst);
 	return 0;
 }
 

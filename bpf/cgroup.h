@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
  * Birth, death and rename of cgroups in the hierarchy that has the cpu controller, and the
- * scheduler's own accounts of each cgroup of that hierarchy (one seq_file record per cgroup).
+ * scheduler's own accounts of each cgroup of that hierarchy.
  */
 #ifndef SLACKWATER_CGROUP_H
 #define SLACKWATER_CGROUP_H
@@ -27,7 +27,7 @@ struct cgroup_cpu_stat {
 	uint64_t nr_periods;   /* cfs_bandwidth, own quota only */
 	uint64_t nr_throttled; /* periods in which it was throttled, not events */
 	uint64_t throttled_ns; /* summed over CPUs */
-	uint64_t quota_ns;     /* CGROUP_NO_QUOTA: none */
+	uint64_t quota_ns;     /* UINT64_MAX: none */
 	uint64_t period_ns;
 	uint64_t burst_ns;
 };

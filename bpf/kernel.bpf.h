@@ -94,12 +94,7 @@ struct task_struct {
 	struct css_set *cgroups;
 };
 
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-
 struct bpf_iter__cgroup {
-	struct bpf_iter_meta *meta;
 	struct cgroup *cgroup;
 };
 

@@ -25,6 +25,9 @@ struct probe {
 	struct bpf_link *links[LINKS_MAX];
 	int n_links;
 	struct bpf_link *stats_link;
+	struct cgroup_cpu_stat *stat_rows; /* the mapped memory of its map */
+	size_t stat_bytes;
+	uint32_t *stat_count; /* in data */
 	int flush_fd;
 	int cpus_fd;
 	int events_fd;
@@ -34,7 +37,8 @@ struct probe {
 	struct ring *rings; /* n_rings wait rings, then the event ring */
 	char *cpu_states;   /* struct cpu_state of bpf/maps.bpf.h for each CPU; its counters come first */
 	size_t cpu_state_bytes;
-	uint32_t *sampling_factor; /* in the object's mapped .data */
+	uint32_t *sampling_factor; /* in data */
+	void *data;                /* the object's .data, mapped */
 	struct groups *groups;
 	struct cgroup_event *queue; /* EVENTS_QUEUED_MAX, a circle */
 	uint32_t queue_first;
@@ -155,24 +159,28 @@ static void find_features(const struct btf *btf, const struct probe_options *opt
 
 /* ---- load and attach ------------------------------------------------------------------------ */
 
-/* Variables of the object by name; both sections are still plain memory before the load. */
-static void *variable(struct bpf_object *object, const char *section, const char *name, size_t size)
+static struct bpf_map *section_map(struct bpf_object *object, const char *section)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object) if (bpf_map__is_internal(map) &&
+						  strstr(bpf_map__name(map), section)) return map;
+	return NULL;
+}
+
+/* Where a variable of that size is in the memory of its section; NULL: there is none. */
+static void *variable(struct bpf_object *object, const char *section, void *memory, const char *name, size_t size)
 {
 	const struct btf *btf = bpf_object__btf(object);
 	int id = btf__find_by_name_kind(btf, section, BTF_KIND_DATASEC);
 	const struct btf_type *type = id > 0 ? btf__type_by_id(btf, id) : NULL;
-	struct bpf_map *map = NULL, *candidate;
-	char *memory;
-	size_t bytes;
 
-	bpf_object__for_each_map(candidate, object) if (strstr(bpf_map__name(candidate), section)) map = candidate;
-	memory = map ? (char *)bpf_map__initial_value(map, &bytes) : NULL;
 	for (int i = 0; type && memory && i < btf_vlen(type); i++) {
 		const struct btf_var_secinfo *info = &btf_var_secinfos(type)[i];
 		const struct btf_type *var = btf__type_by_id(btf, info->type);
 
 		if (!strcmp(btf__name_by_offset(btf, var->name_off), name) && info->size == size)
-			return memory + info->offset;
+			return (char *)memory + info->offset;
 	}
 	return NULL;
 }
@@ -192,8 +200,12 @@ static int set_parameters(struct probe *probe, const struct probe_options *optio
 		{ "cpu_count", (uint32_t)probe->n_cpus, 4 },
 	};
 
+	struct bpf_map *map = section_map(probe->object, ".rodata");
+	size_t bytes;
+	void *memory = map ? (void *)bpf_map__initial_value(map, &bytes) : NULL;
+
 	for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++) {
-		void *at = variable(probe->object, ".rodata", parameters[i].name, parameters[i].size);
+		void *at = variable(probe->object, ".rodata", memory, parameters[i].name, parameters[i].size);
 
 		if (!at)
 			return -ENOENT;
@@ -310,6 +322,27 @@ static int make_rings(struct probe *probe, const struct probe_options *options)
 	return map_ring(&probe->rings[probe->n_rings], probe->events_fd, bpf_map__max_entries(events));
 }
 
+static void *map_memory(struct bpf_map *map, size_t bytes, int protection)
+{
+	void *memory = map ? mmap(NULL, bytes, protection, MAP_SHARED, bpf_map__fd(map), 0) : MAP_FAILED;
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* What is shared with the programs while they run. */
+static int map_shared(struct probe *probe, const struct probe_options *options)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct bpf_map *rows = bpf_object__find_map_by_name(probe->object, "cgroup_stat_rows");
+
+	probe->data = map_memory(section_map(probe->object, ".data"), page, PROT_READ | PROT_WRITE);
+	probe->sampling_factor = variable(probe->object, ".data", probe->data, "sampling_factor", sizeof(uint32_t));
+	probe->stat_count = variable(probe->object, ".data", probe->data, "cgroup_stat_count", sizeof(uint32_t));
+	probe->stat_bytes = (options->max_groups * sizeof(*probe->stat_rows) + page - 1) & ~(page - 1);
+	probe->stat_rows = map_memory(rows, probe->stat_bytes, PROT_READ);
+	return probe->sampling_factor && probe->stat_count && probe->stat_rows ? 0 : -ENOMEM;
+}
+
 struct probe *probe_open(const void *object, size_t object_bytes, const struct probe_options *options,
 			 struct groups *groups, struct probe_features *features, int *error, char *message)
 {
@@ -347,11 +380,11 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	if (err)
 		return fail(probe, error, message, err, "BPF object's parameters");
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "wait_rings"), (uint32_t)probe->n_rings);
+	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "cgroup_stat_rows"), options->max_groups);
 	choose_programs(probe, features);
 	err = bpf_object__load(probe->object);
 	if (err)
 		return fail(probe, error, message, err, "BPF load");
-	probe->sampling_factor = variable(probe->object, ".data", "sampling_factor", sizeof(uint32_t));
 	cpus = bpf_object__find_map_by_name(probe->object, "cpus");
 	probe->cpus_fd = bpf_map__fd(cpus);
 	probe->cpu_state_bytes = (bpf_map__value_size(cpus) + 7u) & ~7u; /* as the kernel copies them out */
@@ -362,6 +395,9 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	err = make_rings(probe, options);
 	if (err)
 		return fail(probe, error, message, err, "ring buffers");
+	err = map_shared(probe, options);
+	if (err)
+		return fail(probe, error, message, err, "shared memory");
 	err = attach_all(probe, options, features);
 	if (err)
 		return fail(probe, error, message, err, "attach to sched_switch");
@@ -380,6 +416,10 @@ void probe_close(struct probe *probe)
 		return;
 	probe_detach(probe);
 	bpf_link__destroy(probe->stats_link);
+	if (probe->stat_rows)
+		munmap(probe->stat_rows, probe->stat_bytes);
+	if (probe->data)
+		munmap(probe->data, (size_t)sysconf(_SC_PAGESIZE));
 	for (int i = 0; probe->rings && i <= probe->n_rings; i++)
 		unmap_ring(&probe->rings[i]);
 	for (int i = 0; probe->ring_fds && i < probe->n_rings; i++)
@@ -509,10 +549,10 @@ size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, s
 	return taken;
 }
 
-int64_t probe_cgroup_stats(struct probe *probe, struct cgroup_cpu_stat *out, size_t n)
+int64_t probe_cgroup_stats(struct probe *probe, const struct cgroup_cpu_stat **rows)
 {
-	size_t bytes = 0, room = n * sizeof(*out);
-	ssize_t got = 1;
+	char nothing[8];
+	ssize_t got;
 	int fd;
 
 	if (!probe->stats_link)
@@ -520,15 +560,13 @@ int64_t probe_cgroup_stats(struct probe *probe, struct cgroup_cpu_stat *out, siz
 	fd = bpf_iter_create(bpf_link__fd(probe->stats_link));
 	if (fd < 0)
 		return -errno;
-	while (got > 0 && bytes < room) {
-		got = read(fd, (char *)out + bytes, room - bytes);
-		if (got < 0 && (errno == EINTR || errno == EAGAIN))
-			got = 1;
-		else if (got > 0)
-			bytes += (size_t)got;
-	}
+	*probe->stat_count = 0;
+	do
+		got = read(fd, nothing, sizeof(nothing));
+	while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
 	close(fd);
-	return got < 0 ? -errno : (int64_t)(bytes / sizeof(*out));
+	*rows = probe->stat_rows;
+	return got < 0 ? -errno : (int64_t)*probe->stat_count;
 }
 
 int probe_stats_enable(void)

@@ -15,6 +15,7 @@ struct probe;
 
 struct probe_options {
 	uint32_t ring_bytes;          /* of each wait ring; a power of two of pages */
+	uint32_t max_groups;          /* that probe_cgroup_stats has room for */
 	uint32_t cpus_per_ring;       /* >= 1 */
 	uint32_t agent_tgid;          /* whose waits are counted, not sent; 0: nobody's */
 	uint32_t cpu_hierarchy_id;    /* first field of its line in /proc/self/cgroup */
@@ -76,8 +77,11 @@ int probe_counters(const struct probe *probe, struct wait_counters *out);
  */
 size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, size_t n, uint64_t *lost);
 
-/* The scheduler's accounts of all groups but the root, at most n. How many there are, or an error. */
-int64_t probe_cgroup_stats(struct probe *probe, struct cgroup_cpu_stat *out, size_t n);
+/*
+ * Read the scheduler's accounts of all groups but the root. Returns how many, or a negative errno; *rows is valid until
+ * the next call.
+ */
+int64_t probe_cgroup_stats(struct probe *probe, const struct cgroup_cpu_stat **rows);
 
 /* The kernel counts run time while the returned descriptor is open (all BPF programs of the host). */
 int probe_stats_enable(void);

@@ -155,7 +155,7 @@ class Probe:
         self._stat_dtype = struct_dtype("cgroup_cpu_stat")
         self._counters = ffi.new("struct wait_counters *")
         self._groups_counters = ffi.new("struct groups_counters *")
-        self._stats_rows = 256
+        self._stat_rows = ffi.new("struct cgroup_cpu_stat **")
         self._buckets_rows = 1024
         self._events = ffi.new("struct cgroup_event[64]")
 
@@ -168,6 +168,7 @@ class Probe:
             "struct probe_options *",
             {
                 "ring_bytes": options.ring_bytes,
+                "max_groups": options.max_groups,
                 "cpus_per_ring": options.cpus_per_ring,
                 "agent_tgid": os.getpid() if options.exclude_tgid is None else options.exclude_tgid,
                 "cpu_hierarchy_id": hierarchy_id,
@@ -270,12 +271,10 @@ class Probe:
         """The scheduler's accounts of each group but the root: struct cgroup_cpu_stat. None: not on this kernel."""
         if self.features.cgroup_stats_errno:
             return None
-        while True:
-            out = np.zeros(self._stats_rows, self._stat_dtype)
-            n = lib.probe_cgroup_stats(self._probe, ffi.from_buffer("struct cgroup_cpu_stat[]", out), len(out))
-            if _checked(n, "cgroup iterator") < self._stats_rows:
-                return out[:n]
-            self._stats_rows *= 2
+        n = int(_checked(lib.probe_cgroup_stats(self._probe, self._stat_rows), "cgroup iterator"))
+        if not n:
+            return np.zeros(0, self._stat_dtype)
+        return np.frombuffer(ffi.buffer(self._stat_rows[0], n * self._stat_dtype.itemsize), self._stat_dtype).copy()
 
     def forget(self, ids: Iterable[int]) -> None:
         """Free the rows of groups that are known to be gone, after a while."""

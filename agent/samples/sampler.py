@@ -121,9 +121,11 @@ class Sampler:
 
     def _apply(self, event: GroupEvent, departed: dict[int, str]) -> None:
         path = self._tree.paths.get(event.id)
+        changes = self._tree.apply(event)
         if isinstance(event, GroupGone) and path is not None:
             departed[event.id] = path
-        self._tree.apply(event)
+        elif self._probe:
+            self._probe.forget(changes.gone)  # whose death no event told
 
     def _list_groups(self, departed: dict[int, str], probe_tick: ProbeTick | None) -> tuple[Group, ...]:
         """Rows of the tick: all groups that exist, and those that went in it but did wait."""
