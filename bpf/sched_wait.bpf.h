@@ -156,6 +156,14 @@ static __always_inline uint64_t group_of_arrival(struct task_struct *next, struc
 	return task->group_id;
 }
 
+/* It was in the queue, not running, when a quota stopped its group. */
+static __always_inline bool may_have_been_throttled(const struct cpu_state *here, struct task_struct *next,
+						    uint64_t clock_ns, uint64_t wait_ns)
+{
+	return here->last_throttle_clock && clock_ns - here->last_throttle_clock < wait_ns + THROTTLE_RECENT_NS &&
+	       cfs_rq_was_throttled(next->se.cfs_rq) && next->se.cfs_rq->throttle_count == 0;
+}
+
 /* Returns its group. */
 static __always_inline uint64_t task_arrives(struct cpu_state *here, struct task_struct *next, uint64_t clock_ns)
 {
@@ -177,16 +185,13 @@ static __always_inline uint64_t task_arrives(struct cpu_state *here, struct task
 		return group_id;
 	}
 	if (kernel_has_bandwidth()) {
-		uint32_t throttled_cpu_plus_1 = task->throttled_cpu_plus_1;
+		uint32_t cpu_plus_1 = task->throttled_cpu_plus_1;
 
-		if (throttled_cpu_plus_1) {
-			task->throttled_cpu_plus_1 = 0;
-			throttle_ns = throttle_part_ns(next, throttled_cpu_plus_1 - 1, wait_ns);
-		} else if (here->last_throttle_clock &&
-			   clock_ns - here->last_throttle_clock < wait_ns + THROTTLE_RECENT_NS &&
-			   cfs_rq_was_throttled(next->se.cfs_rq) && next->se.cfs_rq->throttle_count == 0) {
-			throttle_ns = throttle_part_ns(next, bpf_get_smp_processor_id(), wait_ns);
-		}
+		task->throttled_cpu_plus_1 = 0;
+		if (!cpu_plus_1 && may_have_been_throttled(here, next, clock_ns, wait_ns))
+			cpu_plus_1 = bpf_get_smp_processor_id() + 1;
+		if (cpu_plus_1)
+			throttle_ns = throttle_part_ns(next, cpu_plus_1 - 1, wait_ns);
 	}
 	if (next->tgid == agent_tgid) {
 		here->counters.own++;

@@ -10,7 +10,7 @@
 #include "bpf/maps.bpf.h"
 
 enum {
-	QUOTA_LEVELS_MAX = 16, /* of nested groups that are looked at */
+	QUOTA_LEVELS_MAX = 8,  /* of nested groups that are looked at, from the task's up */
 	THROTTLES_MAX = 16384, /* groups with a quota x CPUs; the oldest are forgotten */
 };
 
