@@ -17,7 +17,7 @@ from agent.metrics.families import FAMILIES
 from agent.metrics.family import View
 from agent.metrics.live import Metrics
 from agent.metrics.text import render_text
-from agent.records import Group, Qos
+from agent.records import CulpritSample, Group, Qos
 from tests.agent.metrics_samples import groups_of, profile_of, tick_of
 from tests.prometheus.tools import tool
 
@@ -137,6 +137,17 @@ def test_of_two_groups_with_one_name_the_last_one_is_shown() -> None:
     for got in (classic_samples(view), openmetrics_samples(view)):
         ids = [dict(labels)["id"] for name, labels in got if name == "slackwater_group_info"]
         assert sorted(ids) == ["2", "3"]
+
+
+def test_the_wait_caused_by_two_culprits_with_one_name_is_added_up() -> None:
+    groups = (Group(1, "/a", Qos.LS), Group(2, "/b", Qos.BE), Group(3, "/b", Qos.BE))
+    ids = np.array([2, 3], np.uint64)
+    blame = CulpritSample(np.array([1, 1], np.uint64), ids, np.array([1e9, 2e9]), np.ones(2))
+    metrics = Metrics(version="0", culprits_per_group=5)
+    metrics.update(tick_of(groups, culprits=blame), profile_of(groups))
+    view = metrics.view()
+    assert view is not None
+    assert classic_samples(view)[of("culprit_wait_seconds_total", group="/a", **{"class": "LS"}, culprit="/b")] == 3
 
 
 def test_buckets_are_cumulative_and_end_with_the_count() -> None:

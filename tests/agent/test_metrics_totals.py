@@ -49,12 +49,14 @@ def test_a_tick_that_does_not_know_leaves_the_total_and_a_total_never_known_stay
 
 
 def test_totals_follow_the_id_when_groups_come_go_and_change_their_row() -> None:
-    before = add_tick(no_totals(), tick_of(GROUPS, culprits=blames((A, C, 10.0), (C, A, 20.0), (C, B, 1.0))), 5)
+    before = add_tick(
+        no_totals(), tick_of(GROUPS, culprits=blames((A, C, 10.0), (A, NOBODY_ID, 4.0), (C, A, 20.0), (C, B, 1.0))), 5
+    )
     new = replace(GROUPS[1], id=77)
     tick = tick_of((GROUPS[2], new, GROUPS[0]), culprits=blames((C, A, 5.0)))
     after = add_tick(before, tick, 5)
     assert_array_equal(after.waits, tick.wait.count + np.array([3.0, 0.0, 1.0]))
-    assert named(after, tick) == {(A, C): 10.0, (C, A): 25.0}
+    assert named(after, tick) == {(A, C): 10.0, (A, NOBODY_ID): 4.0, (C, A): 25.0}
 
 
 def test_the_culprits_with_the_most_recent_wait_are_named_and_the_rest_is_other() -> None:
@@ -75,6 +77,14 @@ def test_a_new_main_culprit_gets_its_name_and_starts_from_its_own_tick() -> None
     blamed = named(totals, new)
     assert list(blamed) == [(A, C)]
     assert blamed[A, C] + totals.culprits.other_ns[0] == 200 * 50.0
+
+
+def test_a_culprit_is_replaced_only_by_one_with_twice_its_recent_wait() -> None:
+    totals = add_tick(no_totals(), tick_of(GROUPS, culprits=blames((A, B, 100.0))), 1)
+    for wait_ns, culprit in ((190.0, B), (20.0, C)):
+        tick = tick_of(GROUPS, culprits=blames((A, C, wait_ns)))
+        totals = add_tick(totals, tick, 1)
+        assert list(named(totals, tick)) == [(A, culprit)]
 
 
 def test_every_wait_is_counted_once_and_no_counter_goes_backwards_while_it_is_named() -> None:
