@@ -46,6 +46,7 @@ class LoadOptions(ctypes.Structure):
         ("prog_btf_fd", ctypes.c_uint32),
         ("prog_flags", ctypes.c_uint32),
         ("prog_ifindex", ctypes.c_uint32),
+        ("kern_version", ctypes.c_uint32),
         ("attach_btf_id", ctypes.c_uint32),
     )
 
@@ -55,7 +56,7 @@ def empty_program() -> Iterator[int]:
     """`return 0` at tp_btf/sched_switch; its program id."""
     libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
     btf_id = libbpf.libbpf_find_vmlinux_btf_id(b"sched_switch", BPF_TRACE_RAW_TP)
-    options = LoadOptions(ctypes.sizeof(LoadOptions), 0, BPF_TRACE_RAW_TP, 0, 0, 0, btf_id)
+    options = LoadOptions(ctypes.sizeof(LoadOptions), 0, BPF_TRACE_RAW_TP, 0, 0, 0, 0, btf_id)
     before = bpf_sys.program_ids_of(os.getpid())
     program_fd = libbpf.bpf_prog_load(
         BPF_PROG_TYPE_TRACING, b"empty", b"GPL", MOV_R0_0_EXIT, ctypes.c_size_t(2), ctypes.byref(options)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from native._slackwater import lib
 from native.probe import Probe, ProbeOptions
 from tests.kernel import bpf_sys
 from tests.kernel.measure import measured
@@ -28,7 +29,7 @@ def test_group_of_less_than_a_tick_is_reported(tree: Group, workloads: Workloads
 
 
 def test_dead_groups_leave_the_table(tree: Group, workloads: Workloads) -> None:
-    """50 groups a second for 4 s, each busy once: every one is reported, and two ticks after its death none is left."""
+    """50 groups a second for 4 s, each busy once: every one is reported, and GROUP_LINGER_TICKS later none is left."""
     with Probe.open(ProbeOptions()) as probe:
         probe.tick()
         sizes: list[int] = []
@@ -40,7 +41,8 @@ def test_dead_groups_leave_the_table(tree: Group, workloads: Workloads) -> None:
                 workloads.start(group, -1, "spawn", 1, 1, 100).finish()
                 group.remove()
             assert ids <= set(probe.tick().groups["id"].tolist())
-            probe.tick()
+            for _ in range(lib.GROUP_LINGER_TICKS):
+                probe.tick()
             left = set(probe.tick().groups["id"].tolist())
             assert not ids & left
             sizes.append(len(left))

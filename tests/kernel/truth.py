@@ -2,7 +2,7 @@
 
 Every task that ends while `exits()` is open is recorded with `cpu_delay_total`, its whole run-queue wait in ns
 (the same sched_info.run_delay that /proc/PID/schedstat shows as field 2). Source:
-Documentation/accounting/taskstats.rst, include/uapi/linux/{taskstats,genetlink}.h; fields are only ever added at the end.
+Documentation/accounting/taskstats.rst, include/uapi/linux/{taskstats,genetlink}.h; fields are only added at the end.
 """
 
 from __future__ import annotations

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Workloads of the kernel tests. Each process joins its cgroup first and prints what it waited before (ns,
- * field 2 of its own /proc/self/schedstat); as its last act it prints by how much that has grown since: a
- * wait that is not over is in neither figure.
+ * Workloads of the kernel tests. Each begins when a byte comes from the descriptor GATE: until then it sleeps, so that it
+ * can be put into a cgroup and onto a CPU without a wait of its own.
  *
- *   work CGROUP_DIR CPU loop SECONDS                busy until the monotonic clock says so (CPU -1: not pinned)
- *   work CGROUP_DIR CPU exec COMMAND...             becomes COMMAND, does not print again
- *   work CGROUP_DIR CPU spawn N PARALLEL BURN_US    N children, each burns BURN_US of CPU time and ends
- *   work CGROUP_DIR CPU serve BURN_US               burns BURN_US of CPU time for each byte on stdin, to its end
- *   work CGROUP_DIR CPU wake INTERVAL_US COUNT FD.. writes a byte to each FD, COUNT times
- *   work CGROUP_DIR CPU pingpong COUNT              two processes pass a byte to and fro COUNT times
+ *   work GATE loop SECONDS                busy until the monotonic clock says so
+ *   work GATE exec COMMAND...             becomes COMMAND
+ *   work GATE spawn N PARALLEL BURN_US    N children, each burns BURN_US of CPU time and ends; prints the ns that they
+ *                                         waited, from /proc/PID/schedstat of the dead, so that their way out is in it
+ *   work GATE serve BURN_US               burns BURN_US of CPU time for each byte on stdin, to its end
+ *   work GATE wake INTERVAL_US COUNT FD.. writes a byte to each FD, COUNT times
+ *   work GATE pingpong COUNT              two processes pass a byte to and fro COUNT times
  */
 #define _GNU_SOURCE
 #include <err.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,49 +39,42 @@ static void burn_us(long us)
 	burn_until(CLOCK_THREAD_CPUTIME_ID, clock_ns(CLOCK_THREAD_CPUTIME_ID) + us * 1000LL);
 }
 
-static unsigned long long waited_ns(void)
+static unsigned long long waited_ns(pid_t pid)
 {
 	unsigned long long wait;
-	FILE *f = fopen("/proc/self/schedstat", "re");
+	char path[64];
+	FILE *f;
 
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", pid);
+	f = fopen(path, "re");
 	if (!f || fscanf(f, "%*u %llu", &wait) != 1)
-		err(1, "/proc/self/schedstat");
+		err(1, "%s", path);
 	fclose(f);
 	return wait;
 }
 
-static void join(const char *dir, int cpu)
+/* Wait for any child's end; what it waited in its life. */
+static unsigned long long reap(void)
 {
-	char path[4096];
-	int fd;
-	cpu_set_t set;
+	unsigned long long waited;
+	siginfo_t dead;
 
-	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "0", 1) != 1)
-		err(1, "%s", path);
-	close(fd);
-	if (cpu < 0)
-		return;
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "CPU %d", cpu);
-}
-
-static void reap(void)
-{
-	if (wait(NULL) < 0)
-		err(1, "wait");
+	if (waitid(P_ALL, 0, &dead, WEXITED | WNOWAIT))
+		err(1, "waitid");
+	waited = waited_ns(dead.si_pid);
+	waitid(P_PID, (id_t)dead.si_pid, &dead, WEXITED);
+	return waited;
 }
 
 static void spawn(int n, int parallel, long us)
 {
+	unsigned long long waited = 0;
+
 	for (int i = 0; i < n; i++) {
 		pid_t pid;
 
 		if (i >= parallel)
-			reap();
+			waited += reap();
 		pid = fork();
 		if (pid < 0)
 			err(1, "fork");
@@ -93,7 +84,8 @@ static void spawn(int n, int parallel, long us)
 		}
 	}
 	for (int i = 0; i < n && i < parallel; i++)
-		reap();
+		waited += reap();
+	printf("%llu\n", waited);
 }
 
 static void serve(long us)
@@ -144,32 +136,29 @@ static void pingpong(long count)
 
 int main(int argc, char **argv)
 {
-	unsigned long long before_ns;
 	const char *mode;
+	char byte;
 
-	if (argc < 5)
+	if (argc < 4)
 		errx(2, "usage: see the source");
-	mode = argv[3];
-	join(argv[1], atoi(argv[2]));
-	before_ns = waited_ns();
-	printf("%llu\n", before_ns);
-	fflush(stdout);
+	mode = argv[2];
+	if (read(atoi(argv[1]), &byte, 1) != 1)
+		return 1;
 	if (!strcmp(mode, "exec")) {
-		execvp(argv[4], argv + 4);
-		err(1, "%s", argv[4]);
+		execvp(argv[3], argv + 3);
+		err(1, "%s", argv[3]);
 	}
 	if (!strcmp(mode, "loop"))
-		burn_until(CLOCK_MONOTONIC, clock_ns(CLOCK_MONOTONIC) + (long long)(atof(argv[4]) * 1e9));
-	else if (!strcmp(mode, "spawn") && argc == 7)
-		spawn(atoi(argv[4]), atoi(argv[5]), atol(argv[6]));
+		burn_until(CLOCK_MONOTONIC, clock_ns(CLOCK_MONOTONIC) + (long long)(atof(argv[3]) * 1e9));
+	else if (!strcmp(mode, "spawn") && argc == 6)
+		spawn(atoi(argv[3]), atoi(argv[4]), atol(argv[5]));
 	else if (!strcmp(mode, "serve"))
-		serve(atol(argv[4]));
-	else if (!strcmp(mode, "wake") && argc > 6)
-		wake(atol(argv[4]), atol(argv[5]), argv + 6);
+		serve(atol(argv[3]));
+	else if (!strcmp(mode, "wake") && argc > 5)
+		wake(atol(argv[3]), atol(argv[4]), argv + 5);
 	else if (!strcmp(mode, "pingpong"))
-		pingpong(atol(argv[4]));
+		pingpong(atol(argv[3]));
 	else
 		errx(2, "%s: no such workload", mode);
-	printf("%llu\n", waited_ns() - before_ns);
 	return 0;
 }

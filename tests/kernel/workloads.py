@@ -6,6 +6,7 @@ Everything made here is taken away again, in any case: the processes by their ow
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -86,21 +87,30 @@ class Process:
     """One run of work.c."""
 
     popen: subprocess.Popen[str]
-    waited_before_ns: int = 0
-    waited_ns: int | None = None
-    """By its own /proc/self/schedstat, since it joined its group; None: it has not said (mode exec)."""
+    waited_before_ns: int
+    """Before it joined its group, in which it was born asleep."""
+    waited_ns: int = 0
+    """Since then and to its end, by /proc/PID/schedstat of the dead process; `spawn`: with its children."""
 
     @property
     def pid(self) -> int:
         return self.popen.pid
 
+    def has_ended(self) -> bool:
+        """Dead, perhaps not yet reaped."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
     def finish(self) -> Process:
         """Wait for its end, which must be a success."""
-        output, _ = self.popen.communicate(timeout=TEST_TIMEOUT_S)
+        deadline = time.monotonic() + TEST_TIMEOUT_S
+        while not self.has_ended():
+            assert time.monotonic() < deadline, f"{self.popen.args!r}: does not end"
+            time.sleep(0.01)
+        waited_ns = schedstat_wait_ns(self.pid)
+        output, _ = self.popen.communicate()
         assert self.popen.returncode == 0, f"{self.popen.args!r}: status {self.popen.returncode}"
-        lines = output.split("\n")
-        self.waited_before_ns = int(lines[0])
-        self.waited_ns = int(lines[1]) if lines[1].isdigit() else None
+        children_ns = [int(line) for line in output.split("\n") if line.isdigit()]
+        self.waited_ns = waited_ns - self.waited_before_ns + sum(children_ns)
         return self
 
 
@@ -109,29 +119,52 @@ class Workloads:
     """Starts work.c in groups. `stop` ends whatever a failed test has left."""
 
     binary: Path
-    _processes: list[Process] = field(default_factory=list)
+    _popens: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(
         self, group: Group, cpu: int, *words: str | float, stdin: int | None = None, pass_fds: Sequence[int] = ()
     ) -> Process:
         """`words` as in work.c; cpu -1: any."""
-        process = Process(
-            subprocess.Popen(
-                [str(self.binary), str(group.path), str(cpu), *map(str, words)],
+        gate, opener = os.pipe()
+        try:
+            popen = subprocess.Popen(
+                [str(self.binary), str(gate), *map(str, words)],
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE,
-                pass_fds=pass_fds,
+                pass_fds=[gate, *pass_fds],
                 text=True,
             )
-        )
-        self._processes.append(process)
+            self._popens.append(popen)
+            wait_until_asleep(popen.pid)
+            (group.path / "cgroup.procs").write_text(str(popen.pid))
+            if cpu >= 0:
+                os.sched_setaffinity(popen.pid, {cpu})
+            process = Process(popen, schedstat_wait_ns(popen.pid))
+            os.write(opener, b"x")
+        finally:
+            os.close(gate)
+            os.close(opener)
         return process
 
     def stop(self) -> None:
-        for process in self._processes:
-            if process.popen.poll() is None:
-                process.popen.kill()
-                process.popen.wait()
+        for popen in self._popens:
+            if popen.poll() is None:
+                popen.kill()
+                popen.wait()
+
+
+def schedstat_wait_ns(pid: int) -> int:
+    """Run-queue wait of a task in its life so far: field 2. Source: Documentation/scheduler/sched-stats.rst."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+
+
+def wait_until_asleep(pid: int) -> None:
+    """Until a new process sleeps, at its gate."""
+    state = ""
+    while state != "S":
+        time.sleep(0.001)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state != "Z", f"process {pid} has ended at its gate"
 
 
 def build(directory: Path) -> Path:
