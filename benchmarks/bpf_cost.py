@@ -116,7 +116,7 @@ def load(workloads: Workloads, group: Group, probe: Probe) -> None:
     """Ping-pong on one CPU, then hackbench on all; the probe is drained meanwhile."""
     for words, cpu in ((("pingpong", PING_PONGS), 0), (("exec", *HACKBENCH), -1)):
         process = workloads.start(group, cpu, *words)
-        while process.popen.poll() is None:
+        while not process.has_ended():
             time.sleep(DRAIN_S)
             probe.tick()
         process.finish()
@@ -125,7 +125,7 @@ def load(workloads: Workloads, group: Group, probe: Probe) -> None:
 def measure(rounds: int) -> list[dict[str, Cost]]:
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        group = stack.enter_context(own_tree(os.getpid()))
+        group = stack.enter_context(own_tree(os.getpid(), heavy=False))
         workloads = Workloads(build(directory))
         stack.callback(workloads.stop)
         empty = {stack.enter_context(empty_program())}

@@ -1,4 +1,4 @@
-"""Wait per group against the kernel's own accounts of the same tasks: within 1 % (by wakeup stamps 3 %), nothing lost."""
+"""Wait per group against the kernel's accounts of the same tasks: within 1 %, by wakeup stamps 3 %; nothing lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def bound(stamps: bool) -> float:
-    """1 %. Wakeup stamps 3 %: taken beside the scheduler's own clock, and what comes between (a hypervisor) is in them."""
+    """1 %. Wakeup stamps, read beside the scheduler's own clock, 3 %: what comes between (a hypervisor) is in them."""
     return 0.03 if stamps else 0.01
 
 

@@ -69,14 +69,15 @@ class Group:
 
 
 @contextlib.contextmanager
-def own_tree(pid: int) -> Iterator[Group]:
-    """The tests' own parent group, heavy; removed at the end with all that is below."""
+def own_tree(pid: int, *, heavy: bool = True) -> Iterator[Group]:
+    """The tests' own parent group; removed at the end with all that is below."""
     hierarchy = cpu_hierarchy()
     assert hierarchy is not None
     root = Group(*hierarchy)
     group = root.child(f"slackwater-test-{pid}")
     try:
-        group.set_heavy()
+        if heavy:
+            group.set_heavy()
         yield group
     finally:
         group.remove()
