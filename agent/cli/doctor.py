@@ -34,8 +34,10 @@ class Finding:
 
 
 def findings(host: Host, features: ProbeFeatures | None, error: str | None, refusal: str | None) -> list[Finding]:
-    """All findings. `error`: why there is no BPF (`features` is None); `refusal`: why the agent did not start."""
-    found = [*_cgroups(host), *(_probe(host, features) if features else _no_probe(host, error)), *_limits(host)]
+    """All findings. `features` is None without BPF, `error` says why (None: it is switched off); `refusal`: why the
+    agent did not start, so that BPF was not tried."""
+    probe = _probe(host, features) if features else () if refusal else _no_probe(host, error)
+    found = [*_cgroups(host), *probe, *_limits(host)]
     if refusal and not cannot_work(found):
         found.insert(0, Finding(Level.MISSING, "the agent", refusal, "what this line names"))
     return found
@@ -139,7 +141,9 @@ def _errno(number: int) -> str:
 def _no_probe(host: Host, error: str | None) -> Iterator[Finding]:
     """The first obstacle that explains it; libbpf's words are kept in any case."""
     why, mend = "the BPF programs could not be loaded", "see the kernel's words"
-    if host.bpf_errno == ENOSYS:
+    if error is None:
+        why, mend = "probe.enabled = false", "probe.enabled = true"
+    elif host.bpf_errno == ENOSYS:
         why, mend = "the kernel has no BPF", "a kernel with CONFIG_BPF_SYSCALL"
     elif not host.may_trace:
         why = f"user id {host.effective_uid} lacks CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)"

@@ -1,7 +1,7 @@
 """One tick as the JSON document of `snapshot --json`. Pure.
 
-The shape is a contract: keys may be added, never renamed or removed. Counts and ns are whole numbers, percentiles
-have up to 2 decimals, null is "not available"; NaN is never in it.
+The shape is a contract: keys may be added, never renamed or removed. Counts and ns are whole numbers, null is
+"not available"; NaN is never in it.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def _groups(tick: Tick, profile: Profile) -> list[dict[str, Any]]:
             sum_ns=_wholes(wait.sum_ns),
             contention_ns=_wholes(wait.contention_ns),
             throttle_ns=_wholes(wait.throttle_ns),
-            p50_ns=_decimals(wait.p50_ns),
-            p95_ns=_decimals(wait.p95_ns),
-            p99_ns=_decimals(wait.p99_ns),
+            p50_ns=_wholes(wait.p50_ns),
+            p95_ns=_wholes(wait.p95_ns),
+            p99_ns=_wholes(wait.p99_ns),
             max_ns=_wholes(wait.max_ns),
         ),
-        _rows(events=_wholes(throttle.events), sum_ns=_wholes(throttle.sum_ns), p99_ns=_decimals(throttle.p99_ns)),
+        _rows(events=_wholes(throttle.events), sum_ns=_wholes(throttle.sum_ns), p99_ns=_wholes(throttle.p99_ns)),
         profile.main_culprit,
         _wholes(cgroup.memory_bytes),
         _decimals(profile.io_read_bytes_per_s),

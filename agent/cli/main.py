@@ -1,225 +1,41 @@
-"""The command `slackwater`. What it prints on standard output is the answer; errors are one line on standard error.
+"""The process around the command: signals, streams, and how it ends. Imports little, so that soon nothing can go wrong.
 
-Exit status: 0 done; 1 this host cannot do it (agent/errors.py); 2 usage or configuration; 130 interrupted.
-Modules that cost memory or time to import are imported by the command that uses them.
+SIGINT and SIGTERM are one thing, a request to stop: before the agent's loop handles them (agent/loop.py) they are a
+KeyboardInterrupt, after the command they are nothing.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import io
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
 
-import click
-from msgspec.structs import replace
-
-from agent import __version__
-from agent.config import Config, load_config
-from agent.config_explain import one_line, reference
-from agent.errors import HostError, SlackwaterError, UsageError
-from agent.host import Host, probe
-
-if TYPE_CHECKING:
-    from agent.records import Profile, Tick
-    from native.probe import ProbeFeatures
-
-    OnTick = Callable[[Tick, Profile], None]
-
-
-class RunningAgent(Protocol):
-    """What the commands use of agent.loop.Agent."""
-
-    @property
-    def features(self) -> ProbeFeatures | None: ...
-    @property
-    def probe_error(self) -> OSError | None: ...
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
-    def run(self, stop_after_ticks: int | None = None) -> None: ...
-    def stop(self) -> None: ...
-
-
-class World:
-    """What the commands need of the outside; tests give another one as the context's object."""
-
-    def host(self) -> Host:
-        return probe()
-
-    def agent(
-        self, config: Config, host: Host, on_tick: OnTick | None, *, quick_first_tick: bool = False
-    ) -> AbstractContextManager[RunningAgent]:
-        from agent.loop import Agent
-
-        return Agent(config, host, on_tick=on_tick, quick_first_tick=quick_first_tick)
-
-
-class OneLineErrors(click.Group):
-    """Every error is one line on standard error and an exit status, never a traceback."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        try:
-            sys.exit(super().main(*args, **{**extra, "standalone_mode": False}))
-        except click.exceptions.NoArgsIsHelpError as err:
-            click.echo(err.format_message(), err=True)
-            sys.exit(err.exit_code)
-        except click.ClickException as err:
-            _fail(err.format_message(), UsageError.exit_status)
-        except SlackwaterError as err:
-            _fail(str(err), err.exit_status)
-        except (click.Abort, KeyboardInterrupt):
-            _fail("interrupted", 130)
-        except OSError as err:
-            _fail(str(err), SlackwaterError.exit_status)
-
-
-def _fail(message: str, exit_status: int) -> None:
-    click.echo(f"slackwater: {one_line(' '.join(message.split()))}", err=True)
-    sys.exit(exit_status)
-
-
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="slackwater %(version)s")
-@click.pass_context
-def cli(context: click.Context) -> None:
-    """Who waits for the CPU on this host, how long, because of whom, and who is throttled."""
-    context.obj = context.obj or World()
-
-
-config_option = click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), help="Default: /etc/slackwater/slackwater.toml."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
-
-
-@cli.command()
-@config_option
-@click.pass_obj
-def run(world: World, config_path: Path | None) -> None:
-    """Run the agent in the foreground: with a live table on a terminal, else with one log line per tick."""
-    config = load_config(config_path)
-    if sys.stdout.isatty() and sys.stdin.isatty():
-        _live(world, config, sort="wait", filter_text="")
-        return
-    from agent.cli.log import log_line
-
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    log = logging.getLogger("slackwater")
-    with world.agent(config, world.host(), lambda tick, profile: log.info(log_line(tick, profile))) as agent:
-        agent.run()
-
-
-@cli.command()
-@click.option("--interval", "interval_s", type=click.FloatRange(0.1, 60), metavar="S", help="Seconds between tables.")
-@click.option("--sort", type=click.Choice(["wait", "cpu", "throttle", "name"]), default="wait", show_default=True)
-@click.option("--filter", "filter_text", default="", metavar="GLOB", help='On the path; without a leading "/": a part.')
-@config_option
-@click.pass_obj
-def top(world: World, interval_s: float | None, sort: str, filter_text: str, config_path: Path | None) -> None:
-    """A live table. Keys: w, c, t, n sort; / filters; q quits."""
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        raise UsageError("top needs a terminal; for a pipe or a file there is: slackwater snapshot")
-    config = load_config(config_path)
-    _live(world, _measuring_only(config, tick_s=interval_s or config.agent.tick_s), sort, filter_text)
-
-
-@cli.command()
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.1, 86_400),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="How long to measure.",
-)
-@json_option
-@config_option
-@click.pass_obj
-def snapshot(world: World, seconds: float, as_json: bool, config_path: Path | None) -> None:
-    """Measure once and print a table or a JSON document."""
-    config = _measuring_only(load_config(config_path), tick_s=seconds, slow_every_ticks=1)
-    measured: list[tuple[Tick, Profile]] = []
-    host = world.host()
-    with world.agent(config, host, lambda tick, profile: measured.append((tick, profile))) as agent:
-        agent.run(stop_after_ticks=1)
-    if not measured:
-        raise click.Abort
-    if as_json:
-        from agent.cli.document import document
-
-        click.echo(json.dumps(document(*measured[-1], host), allow_nan=False))
-    else:
-        import shutil
-
-        from agent.cli.table import View, table
-
-        width = shutil.get_terminal_size((160, 0)).columns
-        click.echo("\n".join(table(*measured[-1], View(width, height=None))).rstrip())
-
-
-@cli.command()
-@json_option
-@config_option
-@click.pass_obj
-def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
-    """Say what this host offers, what is degraded and why, and how to mend it."""
-    from agent.cli.doctor import cannot_work, document, findings, lines
-
-    host = world.host()
-    config = _measuring_only(load_config(config_path))
-    features, why, refusal = None, None, None
-    logging.getLogger().addHandler(logging.NullHandler())  # what the agent warns of is a finding
-    try:
-        with world.agent(config, host, None) as agent:
-            features, why = agent.features, agent.probe_error
-    except HostError as err:
-        refusal = str(err)
-    found = findings(host, features, why.strerror if why else None, refusal)
-    click.echo(json.dumps(document(found)) if as_json else "\n".join(lines(found)))
-    sys.exit(int(cannot_work(found)))
-
-
-@cli.group("config")
-def config_group() -> None:
-    """The configuration file."""
-
-
-@config_group.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Read FILE as the agent does and say what is wrong with it."""
-    load_config(file)
-    click.echo(f"{one_line(str(file))}: ok")
-
-
-@config_group.command("reference")
-def config_reference() -> None:
-    """Print all keys with their defaults, ranges and meanings as a Markdown table."""
-    click.echo(reference(Config), nl=False)
-
-
-def _measuring_only(config: Config, **changes: float | int) -> Config:
-    """The configuration for a command that only looks: no /metrics, and `changes` to the section [agent]."""
-    return replace(config, agent=replace(config.agent, **changes), metrics=replace(config.metrics, enabled=False))
-
-
-def _live(world: World, config: Config, sort: str, filter_text: str) -> None:
-    from agent.cli.table import SORT_KEYS
-    from agent.cli.top import Keys, LastMessage, LiveTable
-
-    messages = LastMessage(logging.WARNING)
-    logging.basicConfig(handlers=[messages])
-    keys = Keys(sort=next(key for key in SORT_KEYS if key == sort), filter=filter_text)
-    view = LiveTable(sys.stdout, sys.stdin.fileno(), keys, messages)
-    with world.agent(config, world.host(), view.on_tick, quick_first_tick=True) as agent:
-        view.stop = agent.stop
-        agent.add_reader(view.keys_fd, view.on_keys)
-        with view.screen():
-            agent.run()
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point."""
-    cli.main(args=arguments, prog_name="slackwater")
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _show_what_the_terminal_cannot()
+        from agent.cli.commands import cli
+
+        cli.main(args=arguments, prog_name="slackwater")
+    except KeyboardInterrupt:
+        if words[:1] == ["run"]:  # it runs until it is stopped
+            sys.exit(0)
+        if sys.stderr:
+            sys.stderr.write("slackwater: interrupted\n")
+        sys.exit(_INTERRUPTED)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _show_what_the_terminal_cannot() -> None:
+    """A name in a script that the terminal's encoding does not have is shown escaped, and is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

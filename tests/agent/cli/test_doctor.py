@@ -59,6 +59,11 @@ def test_without_a_cpu_hierarchy_the_agent_cannot_work(good_host: Host) -> None:
 def test_an_agent_that_does_not_start_is_missing(good_host: Host) -> None:
     found = findings(good_host, None, None, "/sys/fs/cgroup: Permission denied [EACCES]")
     assert one(found, Level.MISSING).why == "/sys/fs/cgroup: Permission denied [EACCES]"
+    assert not [finding for finding in found if "by BPF" in finding.what], "it was not tried"
+
+
+def test_bpf_that_is_switched_off_is_no_refusal(good_host: Host) -> None:
+    assert one(findings(good_host, None, None, None), Level.DEGRADED).mend == "probe.enabled = true"
 
 
 @pytest.mark.parametrize(

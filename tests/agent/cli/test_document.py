@@ -41,7 +41,7 @@ def test_the_shape_is_kept(tmp_path: Path) -> None:
         max_ns=[40, NAN],
         throttle_events=[1, 0],
         throttle_sum_ns=[30, 0],
-        throttle_p99_ns=[30.5, NAN],
+        throttle_p99_ns=[30.6, NAN],
         pairs=[(123, 2**63 + 1, 70)],
     )
     head = {key: result[key] for key in ("schema", "seconds", "source", "lost_samples", "sampling")}
@@ -57,12 +57,12 @@ def test_the_shape_is_kept(tmp_path: Path) -> None:
             "sum_ns": 100,
             "contention_ns": 70,
             "throttle_ns": 30,
-            "p50_ns": 10.12,
-            "p95_ns": 20.0,
-            "p99_ns": 30.0,
+            "p50_ns": 10,
+            "p95_ns": 20,
+            "p99_ns": 30,
             "max_ns": 40,
         },
-        "throttle": {"events": 1, "sum_ns": 30, "p99_ns": 30.5},
+        "throttle": {"events": 1, "sum_ns": 30, "p99_ns": 31},
     }
     assert result["culprits"] == [{"victim_id": 123, "culprit_id": 2**63 + 1, "wait_ns": 70, "count": 1}]
     assert result["groups"][0]["main_culprit"] == {"id": 2**63 + 1, "path": "/c", "share_ratio": 1.0}
