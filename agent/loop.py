@@ -21,6 +21,7 @@ import agent
 from agent.config import Config
 from agent.decisions.sampling import SamplingLimits, SamplingState, decide_sampling
 from agent.discovery import Classifier
+from agent.errors import HostError
 from agent.host import Host
 from agent.profiles.profile import Profiler
 from agent.records import Profile, SelfSample, Tick
@@ -72,6 +73,7 @@ class Agent:
             raise
 
     def _open(self) -> None:
+        self._stack.enter_context(self._signals())
         _raise_descriptor_limit()
         self._probe = self._open_probe()
         classify = Classifier(self._config)
@@ -81,24 +83,28 @@ class Agent:
         self._open_metrics()
         if self._probe:
             self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
-        self._tick(time.monotonic_ns())
+        self._own_before = self._tick(time.monotonic_ns()).agent
 
     def _open_probe(self) -> Probe | None:
-        config = self._config
-        if not config.probe.enabled:
+        config, cpu = self._config, self._host.cpu
+        if not config.probe.enabled or cpu is None:  # without groups the sampler refuses
             return None
         options = ProbeOptions(
             unthrottle=config.probe.unthrottle,
             ring_bytes=config.probe.ring_kib_per_8_cpus << 10,
             max_groups=config.agent.max_groups,
-            cgroup_root=self._host.cpu.mount if self._host.cpu else None,
+            cgroup_root=cpu.mount,
         )
         try:
             probe = self._stack.enter_context(Probe.open(options))
         except ProbeError as error:
             self.probe_error = error
-            log.warning("no BPF, working from cgroup files and schedstat: %s", error.strerror)
+            why = error.strerror if self._host.may_trace else f"user id {self._host.effective_uid} lacks CAP_BPF"
+            log.warning("waits are read from /proc, not by BPF (slackwater doctor tells more): %s", why)
             return None
+        except OSError as error:
+            path = str(error.filename or cpu.mount)
+            raise HostError.of(error, path) from error
         self.features = probe.features
         return probe
 
@@ -127,26 +133,28 @@ class Agent:
         self._stopping = True
 
     def run(self, stop_after_ticks: int | None = None) -> None:
-        """Work until SIGINT, SIGTERM, `stop`, or so many ticks. HostError: the cgroup hierarchy went away."""
-        with self._signals():
-            begin_ns = time.monotonic_ns()
-            tick_ns = int(self._config.agent.tick_s * NS_PER_S)
-            drain_ns = self._config.agent.drain_interval_ms * 1_000_000
-            next_tick_ns = begin_ns + int(self._first_tick_s * NS_PER_S)
-            next_drain_ns = begin_ns + drain_ns
-            ticks = 0
-            while not self._stopping and ticks != stop_after_ticks:
-                now_ns = time.monotonic_ns()
-                if now_ns >= next_tick_ns:
-                    self._tick(now_ns)
-                    ticks += 1
-                    # Late by more than a tick (suspended, overloaded): go on from now, do not catch up.
-                    next_tick_ns = max(next_tick_ns, now_ns - tick_ns) + tick_ns
-                elif now_ns >= next_drain_ns:
-                    self._drain()
-                    next_drain_ns = now_ns + drain_ns
-                else:
-                    self._wait(min(next_tick_ns, next_drain_ns) - now_ns)
+        """Work until SIGINT, SIGTERM, SIGHUP, `stop`, or so many ticks. HostError: the cgroup hierarchy went away."""
+        begin_ns = time.monotonic_ns()
+        tick_ns = int(self._config.agent.tick_s * NS_PER_S)
+        drain_ns = self._config.agent.drain_interval_ms * 1_000_000
+        next_tick_ns = begin_ns + int(self._first_tick_s * NS_PER_S)
+        next_drain_ns = begin_ns + drain_ns
+        ticks = 0
+        while not self._stopping:
+            now_ns = time.monotonic_ns()
+            if now_ns >= next_tick_ns:
+                tick = self._tick(now_ns)
+                ticks += 1
+                if ticks == stop_after_ticks:
+                    return
+                self._adapt(tick)
+                # Late by more than a tick (suspended, overloaded): go on from now, do not catch up.
+                next_tick_ns = max(next_tick_ns, now_ns - tick_ns) + tick_ns
+            elif now_ns >= next_drain_ns:
+                self._drain()
+                next_drain_ns = now_ns + drain_ns
+            else:
+                self._wait(min(next_tick_ns, next_drain_ns) - now_ns)
 
     def _wait(self, timeout_ns: int) -> None:
         for key, _ in self._selector.select(timeout_ns / NS_PER_S):
@@ -168,14 +176,14 @@ class Agent:
         if listen and self._probe.event_fd not in self._selector.get_map():
             self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
 
-    def _tick(self, now_ns: int) -> None:
+    def _tick(self, now_ns: int) -> Tick:
         tick = self._sampler.read(now_ns, self._sampling.factor)
         profile = self._profiler.update(tick)
-        self._adapt(tick)
         if self._metrics:
             self._metrics.update(tick, profile)
         if self._on_tick and tick.number:
             self._on_tick(tick, profile)
+        return tick
 
     def _adapt(self, tick: Tick) -> None:
         """Send fewer samples when we cannot keep up."""
@@ -196,11 +204,17 @@ class Agent:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the loop, also one that is asleep in epoll."""
+        """From open to close signals end the loop, also one that is asleep in epoll, and never cut off a clean-up.
+
+        SIGHUP too: the terminal is gone; under nohup it stays ignored.
+        """
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         mine, python = socket.socketpair()
         mine.setblocking(False)
         python.setblocking(False)
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
         before_fd = signal.set_wakeup_fd(python.fileno())
         self._selector.register(mine, selectors.EVENT_READ, lambda: mine.recv(64))
         try:
