@@ -202,6 +202,8 @@ class Tick:
     histograms: HistogramSample | None
     node: NodeSample
     agent: SelfSample
+    born_ids: frozenset[int] = frozenset()
+    """Groups that are known to be younger than the tick: their counters began at 0 in it."""
 
 
 @dataclass(frozen=True, slots=True)

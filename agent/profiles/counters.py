@@ -38,6 +38,13 @@ class Counters:
         self._read_s: Floats = np.empty((0, self._columns))
         self._per_s: Floats = np.empty((0, self._columns))
 
+    def begin(self, ids: Ids, at_s: float) -> None:
+        """These groups are born: their counters were 0 at `at_s`. Of a group that is known this says nothing."""
+        new = np.setdiff1d(ids, self._ids)
+        self._align(np.concatenate((self._ids, new)))
+        self._values[len(self._ids) - len(new) :] = 0
+        self._read_s[len(self._ids) - len(new) :] = at_s
+
     def per_s(self, ids: Ids, values: Floats, read_s: Floats | float) -> Floats:
         """Growth per second since each counter was last known, and remember `values`.
 

@@ -49,6 +49,9 @@ class Profiler:
         if interval_s is None:
             for counters in (self._cpu, self._io, self._node):
                 counters.forget()
+        elif tick.born_ids:
+            born = np.fromiter(tick.born_ids, np.uint64, len(tick.born_ids))
+            self._cpu.begin(born, self._clock_s - interval_s)
         ids, wait, cgroup = tick.wait.ids, tick.wait, tick.cgroup
         usage_ns_per_s = self._cpu.per_s(ids, cgroup.cpu_usage_ns[:, None], self._clock_s)[:, 0]
         io_bytes = np.stack((cgroup.io_read_bytes, cgroup.io_write_bytes), axis=1)

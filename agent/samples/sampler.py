@@ -37,7 +37,7 @@ from agent.samples.own import read_own_cost
 from agent.samples.schedstat import Schedstat, throttle_growth
 from agent.samples.wait import culprit_sample, histogram_sample, throttle_sample, wait_sample
 from agent.units import NS_PER_S
-from native.probe import CgroupEvent, Counters, Probe, ProbeTick
+from native.probe import CgroupEvent, Counters, Probe, ProbeError, ProbeTick
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ class Sampler:
 
     def read(self, now_ns: int, sampling: int) -> Tick:
         """Everything since the last call. `now_ns`: CLOCK_MONOTONIC. HostError: the hierarchy cannot be read."""
-        probe_tick = self._probe.tick() if self._probe else None
-        departed = self._follow_tree(now_ns)
+        probe_tick = self._cut()
+        departed, born_ids = self._follow_tree(now_ns)
         groups = self._list_groups(departed, probe_tick)
         wait, throttle, culprits, histograms, cgroup = self._read_waits(groups, now_ns, probe_tick)
         tick = Tick(
@@ -95,33 +95,50 @@ class Sampler:
             histograms=histograms,
             node=read_node(self._host.cpus),
             agent=self._read_own(sampling),
+            born_ids=born_ids,
         )
         self._last_ns = now_ns
         self._ticks += 1
         return tick
 
-    def _follow_tree(self, now_ns: int) -> dict[int, str]:
-        """Apply the kernel's events, scan now and then. Returns the paths of groups that went: they have a last row."""
+    def _cut(self) -> ProbeTick | None:
+        """What the probe has. A ring that was found broken has been reset by then, so the second try is good."""
+        if self._probe is None:
+            return None
+        try:
+            return self._probe.tick()
+        except ProbeError as error:
+            log.error("samples were lost: %s", error.strerror)
+            return self._probe.tick()
+
+    def _follow_tree(self, now_ns: int) -> tuple[dict[int, str], frozenset[int]]:
+        """Apply the kernel's events, scan now and then. Returns the paths of groups that went in this tick, which have
+        a last row, and who was born in it: for sure, not perhaps before (events were lost) and only found now.
+        """
         departed: dict[int, str] = {}
+        born: set[int] = set()
         if self._probe:
             events, lost = self._probe.cgroup_events()
             self._tree.stale |= lost > 0
             for event in events:
-                self._apply(_tree_event(event), departed)
+                self._apply(_tree_event(event), departed, born)
         age_ns = None if self._scanned_ns is None else now_ns - self._scanned_ns
         due = self._probe is None or self._probe.features.cgroup_events_errno or self._tree.stale
         if age_ns is None or age_ns >= self._config.agent.rescan_s * NS_PER_S or (due and age_ns >= _RESCAN_SOONEST_NS):
             before = dict(self._tree.paths)
             changes = self._tree.scan()
+            if self._scanned_ns is not None and self._scanned_ns == self._last_ns:
+                born.update(changes.born)
             self._scanned_ns = now_ns
             departed |= {group_id: before[group_id] for group_id in changes.gone}
             if self._probe:
                 self._probe.forget(changes.gone)
-        return departed
+        return departed, frozenset(born)
 
-    def _apply(self, event: GroupEvent, departed: dict[int, str]) -> None:
+    def _apply(self, event: GroupEvent, departed: dict[int, str], born: set[int]) -> None:
         path = self._tree.paths.get(event.id)
         changes = self._tree.apply(event)
+        born.update(changes.born)
         if isinstance(event, GroupGone) and path is not None:
             departed[event.id] = path
         elif self._probe:
@@ -157,8 +174,7 @@ class Sampler:
     def _read_waits(self, groups: Sequence[Group], now_ns: int, probe_tick: ProbeTick | None) -> Waits:
         pairs = [(group.id, group.path) for group in groups]
         ids: Ids = np.fromiter((group.id for group in groups), np.uint64, len(groups))
-        stats: NDArray[np.void] | None = self._probe.cgroup_stats() if self._probe else None
-        cgroup = self._files.read(pairs, now_ns, stats)
+        cgroup = self._files.read(pairs, now_ns, self._cpu_accounts())
         if self._probe and probe_tick is not None:
             histograms = histogram_sample(probe_tick, self._probe.buckets()) if self._config.metrics.enabled else None
             return (
@@ -176,6 +192,14 @@ class Sampler:
         self._before = cgroup
         nobody = np.zeros(0, np.uint64)
         return schedstat.wait, throttle, CulpritSample(nobody, nobody, np.zeros(0), np.zeros(0)), None, cgroup
+
+    def _cpu_accounts(self) -> NDArray[np.void] | None:
+        """The scheduler's accounts of all groups by BPF; None: take those in files."""
+        try:
+            return self._probe.cgroup_stats() if self._probe else None
+        except ProbeError as error:
+            log.error("in this tick CPU accounts are those in cgroup files: %s", error.strerror)
+            return None
 
     def _read_own(self, sampling: int) -> SelfSample:
         counters: Counters | None = self._probe.counters() if self._probe else None

@@ -74,6 +74,14 @@ def test_no_groups_are_no_rates() -> None:
     assert counters.per_s(ids(), np.empty((0, 2)), 2).shape == (0, 2)
 
 
+def test_a_counter_that_began_in_the_tick_grew_from_zero() -> None:
+    """Of who is known, or does not come, the birth says nothing."""
+    counters = Counters(1)
+    rates(counters, ids(1), column(100), 0)
+    counters.begin(ids(1, 2, 9), 1)
+    assert rates(counters, ids(2, 1), column(30, 110), 2) == [30, 5]
+
+
 def test_ids_above_two_to_the_63_are_told_apart() -> None:
     """float64 cannot."""
     assert rows_of(ids(2**64 - 1, 2**64 - 2), ids(2**64 - 2, 7)).tolist() == [1, -1]

@@ -39,6 +39,16 @@ def test_a_first_reading_of_no_length_is_the_base_of_the_next() -> None:
     np.testing.assert_equal(profile.wait_p99_window_ns, [1, NAN])
 
 
+def test_cores_of_a_group_born_in_the_tick_are_spread_over_its_length() -> None:
+    """Of a group that is only found in it the counter may have grown before."""
+    later = groups_of({1: "/a", 2: "/born", 3: "/found"})
+    _, profile = profiles(
+        tick_of(AB[:1], interval_ns=0, cpu_usage_ns=[S_NS]),
+        replace(tick_of(later, time_ns=S_NS, cpu_usage_ns=[S_NS, S_NS // 2, 7]), born_ids=frozenset({2})),
+    )
+    np.testing.assert_equal(profile.cpu_used_cores, [0, 0.5, NAN])
+
+
 @pytest.mark.parametrize(
     ("time_ns", "interval_ns"),
     [(2 * S_NS, 0), (2 * S_NS, -S_NS), (0, S_NS), (9 * S_NS, S_NS), (2 * S_NS, 9 * S_NS), (10**15, 10**15 - S_NS)],
