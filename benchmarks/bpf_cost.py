@@ -119,7 +119,7 @@ def load(workloads: Workloads, group: Group, probe: Probe) -> None:
         while not process.has_ended():
             time.sleep(DRAIN_S)
             probe.tick()
-        process.finish()
+        process.finish(probe.drain)
 
 
 def measure(rounds: int) -> list[dict[str, Cost]]:

@@ -62,11 +62,6 @@ def _no_cpu_controller() -> str | None:
     return None
 
 
-def _no_cgroup_v1() -> str | None:
-    hierarchy = cpu_hierarchy()
-    return None if hierarchy and hierarchy[1] == 1 else "the cpu controller is not on cgroup v1"
-
-
 def _no_bpf() -> str | None:
     if not Path("/sys/kernel/btf/vmlinux").exists():
         return "no kernel BTF"
@@ -84,6 +79,5 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _no_root,
     "bpf": _no_bpf,
     "cgroup:cpu": _no_cpu_controller,
-    "cgroup:v1": _no_cgroup_v1,
     "cpus:2": _no_two_cpus,
 }

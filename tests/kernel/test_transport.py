@@ -18,7 +18,7 @@ def test_produced_is_consumed_plus_dropped(tree: Group, workloads: Workloads) ->
     """Under hackbench nothing is dropped and every sample of the group is in its row."""
     group = tree.child("a")
     with measured() as m:
-        workloads.start(group, -1, *HACKBENCH).finish()
+        workloads.start(group, -1, *HACKBENCH).finish(m.drain)
     assert m.of(group, "wait_count") > 161
 
 
@@ -26,7 +26,7 @@ def test_tiny_ring_drops_and_counts_what_it_drops(tree: Group, workloads: Worklo
     """A ring of one page that nobody reads during hackbench: most is dropped, and the sum is still exact."""
     group = tree.child("a")
     with Probe.open(ProbeOptions(ring_bytes=4096)) as probe:
-        workloads.start(group, -1, *HACKBENCH).finish()
+        workloads.start(group, -1, *HACKBENCH).finish(lambda: None)
         probe.detach()
         probe.tick()
         counters = probe.counters()
@@ -46,7 +46,7 @@ def test_sampled_sum_stands_for_the_whole(tree: Group, workloads: Workloads) -> 
         sampled.probe.set_sampling(factor)
         sampled.probe.tick()
         whole.probe.tick()
-        workloads.start(group, -1, *HACKBENCH).finish()
+        workloads.start(group, -1, *HACKBENCH).finish(whole.drain)
         counters = sampled.probe.counters()
     count, sum_ns, max_ns = (whole.of(group, column) for column in ("wait_count", "wait_sum_ns", "max_ns"))
     assert abs(sampled.of(group, "wait_count") - count) <= 5 * math.sqrt((factor - 1) * count)

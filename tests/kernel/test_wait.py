@@ -29,7 +29,7 @@ def test_wait_of_two_loops_on_one_cpu_is_schedstat(tree: Group, workloads: Workl
     groups = [tree.child("a"), tree.child("b")]
     with measured(force_wakeup_stamps=stamps) as m:
         loops = [workloads.start(group, 0, "loop", 2) for group in groups]
-        truths = [loop.finish().waited_ns for loop in loops]
+        truths = [loop.finish(m.drain).waited_ns for loop in loops]
     waits = [m.of(group, "wait_sum_ns") for group in groups]
     assert waits == pytest.approx(truths, rel=bound(stamps))
 
@@ -46,7 +46,7 @@ def test_wait_of_migrated_loops_is_schedstat(tree: Group, workloads: Workloads, 
                 break
             os.sched_setaffinity(loop.pid, {cpu})
             time.sleep(0.002)
-        truths = [loop.finish().waited_ns for loop in loops]
+        truths = [loop.finish(m.drain).waited_ns for loop in loops]
     waits = [m.of(group, "wait_sum_ns") for group in groups]
     assert waits == pytest.approx(truths, rel=bound(stamps))
 
@@ -57,7 +57,7 @@ def test_wait_of_hackbench_is_taskstats(tree: Group, workloads: Workloads, stamp
     """160 tasks that wake one another through sockets: their sum is that of their records at exit."""
     with exits() as ended, measured(force_wakeup_stamps=stamps) as m:
         group = tree.child("a")
-        process = workloads.start(group, -1, "exec", "hackbench", kind, "-g", "4", "-l", "500").finish()
+        process = workloads.start(group, -1, "exec", "hackbench", kind, "-g", "4", "-l", "500").finish(m.drain)
         records = ended.of_tree(process.pid)
     assert len(records) == 161
     truth = sum(record.waited_ns for record in records) - process.waited_before_ns
@@ -72,10 +72,10 @@ def test_wait_of_short_lived_processes_is_taskstats(tree: Group, workloads: Work
     """
     with exits() as ended, measured(force_wakeup_stamps=stamps) as m:
         group = tree.child("a")
-        process = workloads.start(group, -1, "spawn", 2000, 8, 2000).finish()
+        process = workloads.start(group, -1, "spawn", 2000, 8, 2000).finish(m.drain)
         records = ended.of_tree(process.pid)
     assert len(records) == 2001
     at_exit_ns = sum(record.waited_ns for record in records) - process.waited_before_ns
     assert m.of(group, "wait_sum_ns") == pytest.approx(process.waited_ns, rel=bound(stamps))
-    assert m.of(group, "wait_sum_ns") == pytest.approx(at_exit_ns, rel=bound(stamps))
+    assert at_exit_ns <= m.of(group, "wait_sum_ns") * (1 + bound(stamps))
     assert m.of(group, "wait_count") >= 2001

@@ -9,7 +9,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,8 @@ class Process:
     popen: subprocess.Popen[str]
     waited_before_ns: int
     """Before it joined its group, in which it was born asleep."""
+    ran_ns: int = 0
+    """In its life, by field 1."""
     waited_ns: int = 0
     """Since then and to its end, by /proc/PID/schedstat of the dead process; `spawn`: with its children."""
 
@@ -101,13 +103,14 @@ class Process:
         """Dead, perhaps not yet reaped."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
-    def finish(self) -> Process:
-        """Wait for its end, which must be a success."""
+    def finish(self, meanwhile: Callable[[], object]) -> Process:
+        """Wait for its end, which must be a success; `meanwhile` is called every 10 ms."""
         deadline = time.monotonic() + TEST_TIMEOUT_S
         while not self.has_ended():
             assert time.monotonic() < deadline, f"{self.popen.args!r}: does not end"
             time.sleep(0.01)
-        waited_ns = schedstat_wait_ns(self.pid)
+            meanwhile()
+        self.ran_ns, waited_ns = schedstat_ns(self.pid)
         output, _ = self.popen.communicate()
         assert self.popen.returncode == 0, f"{self.popen.args!r}: status {self.popen.returncode}"
         children_ns = [int(line) for line in output.split("\n") if line.isdigit()]
@@ -140,7 +143,7 @@ class Workloads:
             (group.path / "cgroup.procs").write_text(str(popen.pid))
             if cpu >= 0:
                 os.sched_setaffinity(popen.pid, {cpu})
-            process = Process(popen, schedstat_wait_ns(popen.pid))
+            process = Process(popen, schedstat_ns(popen.pid)[1])
             os.write(opener, b"x")
         finally:
             os.close(gate)
@@ -154,9 +157,10 @@ class Workloads:
                 popen.wait()
 
 
-def schedstat_wait_ns(pid: int) -> int:
-    """Run-queue wait of a task in its life so far: field 2. Source: Documentation/scheduler/sched-stats.rst."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+def schedstat_ns(pid: int) -> tuple[int, int]:
+    """How long a task ran and how long it waited in its life. Source: Documentation/scheduler/sched-stats.rst."""
+    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran), int(waited)
 
 
 def wait_until_asleep(pid: int) -> None:
