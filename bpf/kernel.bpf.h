@@ -94,6 +94,10 @@ struct task_struct {
 	struct css_set *cgroups;
 };
 
+struct bpf_iter__task {
+	struct task_struct *task;
+};
+
 struct bpf_iter__cgroup {
 	struct cgroup *cgroup;
 };

@@ -14,8 +14,9 @@ const volatile bool groups_are_cgroup2 = false;  /* group = cgroup2 directory; e
 const volatile uint32_t cpu_hierarchy_id = 0;    /* which hierarchy's births and deaths are sent */
 const volatile uint32_t agent_tgid = 0;          /* its own waits are counted, not sent */
 const volatile uint32_t cpus_per_ring = 8;
-const volatile uint32_t cpu_count = 1; /* possible CPUs */
-volatile uint32_t sampling_factor = 1; /* one wait in so many is sent */
+const volatile uint32_t cpu_count = 1;           /* possible CPUs */
+const volatile uint64_t create_in_scheduler = 0; /* BPF_LOCAL_STORAGE_GET_F_CREATE where that may allocate there */
+volatile uint32_t sampling_factor = 1;           /* one wait in so many is sent */
 
 enum { RUNS_KEPT = 8 }; /* a power of two */
 
@@ -62,7 +63,11 @@ struct {
 	__uint(max_entries, 1 << 18);
 } events SEC(".maps");
 
-/* Per task, for its whole life: adding and deleting at each wait costs five times as much. */
+/*
+ * Per task, for its whole life: adding and deleting at each wait costs five times as much. Made at fork, and for the
+ * tasks that are there at the start by an iterator: up to 6.3 the storage comes from kmalloc, which under
+ * memory pressure wakes kswapd, and that must not happen under the run-queue lock.
+ */
 struct task_wait {
 	uint64_t waited_ns;            /* all wait that was already reported; the fallback: since when it is runnable */
 	uint32_t arrivals;             /* 0: never seen to arrive; else it only matters that it changes */

@@ -103,7 +103,7 @@ static __always_inline void task_leaves(struct cpu_state *here, struct task_stru
 	}
 	if (!runnable)
 		return;
-	task = bpf_task_storage_get(&task_waits, prev, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	task = bpf_task_storage_get(&task_waits, prev, NULL, create_in_scheduler);
 	if (!task)
 		return;
 	if (throttled)
@@ -173,7 +173,7 @@ static __always_inline uint64_t task_arrives(struct cpu_state *here, struct task
 	bool known;
 
 	here->counters.waits++;
-	task = bpf_task_storage_get(&task_waits, next, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	task = bpf_task_storage_get(&task_waits, next, NULL, create_in_scheduler);
 	if (!task) {
 		here->counters.unknown++;
 		return group_of(next);
@@ -228,7 +228,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 
 static __always_inline int stamp_wakeup(struct task_struct *woken)
 {
-	struct task_wait *task = bpf_task_storage_get(&task_waits, woken, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task_wait *task = bpf_task_storage_get(&task_waits, woken, NULL, create_in_scheduler);
 
 	if (task)
 		task->waited_ns = bpf_ktime_get_ns();
@@ -246,6 +246,24 @@ SEC("?tp_btf/sched_wakeup_new")
 int BPF_PROG(sched_wakeup_new, struct task_struct *woken)
 {
 	return stamp_wakeup(woken);
+}
+
+SEC("tp_btf/task_newtask")
+int BPF_PROG(task_newtask, struct task_struct *task)
+{
+	bpf_task_storage_get(&task_waits, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return 0;
+}
+
+/* Read once by user space, after task_newtask is attached and before sched_switch is. */
+SEC("iter/task")
+int tasks_at_start(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (task)
+		bpf_task_storage_get(&task_waits, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return 0;
 }
 
 /* Run by user space on one CPU (BPF_PROG_TEST_RUN) to get what a quiet CPU still holds. */

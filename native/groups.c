@@ -324,7 +324,8 @@ void groups_on_born(struct groups *groups, uint64_t id)
 
 void groups_on_removed(struct groups *groups, uint64_t id)
 {
-	struct group *group = group_find(groups, id);
+	/* made if need be: its samples may still lie in a batch, and without this nothing would free their row */
+	struct group *group = id ? group_of(groups, id) : NULL;
 
 	if (group && !group->linger_ticks)
 		group->linger_ticks = GROUP_LINGER_TICKS;

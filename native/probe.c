@@ -137,6 +137,9 @@ static void find_features(const struct btf *btf, const struct probe_options *opt
 
 	*found = (struct probe_features){
 		.sched_info = !wakeups,
+		/* 6.4: its own allocator; 7.0: kmalloc_nolock */
+		.storage_nolock = has_member(btf, "bpf_local_storage_map", "bpf_ma") ||
+				  has_member(btf, "bpf_local_storage_map", "use_kmalloc_nolock"),
 		.throttle_per_task = has_member(btf, "task_struct", "throttled"),
 		.fentry_errno =
 			options->trace_unthrottle >= PROBE_UNTHROTTLE_FENTRY ? try_fentry(btf, unthrottle) : ECANCELED,
@@ -185,11 +188,12 @@ static void *variable(struct bpf_object *object, const char *section, void *memo
 	return NULL;
 }
 
-static int set_parameters(struct probe *probe, const struct probe_options *options)
+static int set_parameters(struct probe *probe, const struct probe_options *options,
+			  const struct probe_features *features)
 {
 	const struct {
 		const char *name;
-		uint32_t value;
+		uint64_t value;
 		uint32_t size;
 	} parameters[] = {
 		{ "force_wakeup_stamps", options->force_wakeup_stamps, 1 },
@@ -197,7 +201,8 @@ static int set_parameters(struct probe *probe, const struct probe_options *optio
 		{ "cpu_hierarchy_id", options->cpu_hierarchy_id, 4 },
 		{ "agent_tgid", options->agent_tgid, 4 },
 		{ "cpus_per_ring", options->cpus_per_ring, 4 },
-		{ "cpu_count", (uint32_t)probe->n_cpus, 4 },
+		{ "cpu_count", (uint64_t)probe->n_cpus, 4 },
+		{ "create_in_scheduler", features->storage_nolock ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0, 8 },
 	};
 
 	struct bpf_map *map = section_map(probe->object, ".rodata");
@@ -209,7 +214,7 @@ static int set_parameters(struct probe *probe, const struct probe_options *optio
 
 		if (!at)
 			return -ENOENT;
-		memcpy(at, &parameters[i].value, parameters[i].size); /* little-endian, or size 4 */
+		memcpy(at, &parameters[i].value, parameters[i].size); /* little-endian */
 	}
 	return 0;
 }
@@ -249,6 +254,39 @@ static int attach(struct probe *probe, const char *name)
 	return 0;
 }
 
+/* Run an iterator to its end; its programs write nothing to its file. */
+static int run_iterator(struct bpf_link *link)
+{
+	int fd = bpf_iter_create(bpf_link__fd(link));
+	char nothing[8];
+	ssize_t got;
+
+	if (fd < 0)
+		return -errno;
+	do
+		got = read(fd, nothing, sizeof(nothing));
+	while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
+	got = got < 0 ? -errno : 0;
+	close(fd);
+	return (int)got;
+}
+
+/* Every task gets its storage before it is looked at. */
+static int prepare_tasks(struct probe *probe)
+{
+	int err = attach(probe, "task_newtask");
+	struct bpf_link *link;
+
+	if (err)
+		return err;
+	link = bpf_program__attach_iter(bpf_object__find_program_by_name(probe->object, "tasks_at_start"), NULL);
+	if (!link)
+		return -errno;
+	err = run_iterator(link);
+	bpf_link__destroy(link);
+	return err;
+}
+
 /* Births before samples, so that a group is known when its first sample comes. */
 static int attach_all(struct probe *probe, const struct probe_options *options, struct probe_features *features)
 {
@@ -256,8 +294,10 @@ static int attach_all(struct probe *probe, const struct probe_options *options, 
 		.cgroup = { .order = BPF_CGROUP_ITER_DESCENDANTS_PRE, .cgroup_fd = (uint32_t)options->cgroup_root_fd },
 	};
 	LIBBPF_OPTS(bpf_iter_attach_opts, iter, .link_info = &where, .link_info_len = sizeof(where));
-	int err = 0;
+	int err = prepare_tasks(probe);
 
+	if (err)
+		return err;
 	if (!features->cgroup_events_errno &&
 	    (attach(probe, "cgroup_mkdir") || attach(probe, "cgroup_rmdir") || attach(probe, "cgroup_rename")))
 		features->cgroup_events_errno = errno;
@@ -376,7 +416,7 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	probe->object = bpf_object__open_mem(object, object_bytes, &open_options);
 	if (!probe->object)
 		return fail(probe, error, message, -errno, "BPF object");
-	err = set_parameters(probe, options);
+	err = set_parameters(probe, options, features);
 	if (err)
 		return fail(probe, error, message, err, "BPF object's parameters");
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "wait_rings"), (uint32_t)probe->n_rings);
@@ -551,22 +591,14 @@ size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, s
 
 int64_t probe_cgroup_stats(struct probe *probe, const struct cgroup_cpu_stat **rows)
 {
-	char nothing[8];
-	ssize_t got;
-	int fd;
+	int err;
 
 	if (!probe->stats_link)
 		return -EOPNOTSUPP;
-	fd = bpf_iter_create(bpf_link__fd(probe->stats_link));
-	if (fd < 0)
-		return -errno;
 	*probe->stat_count = 0;
-	do
-		got = read(fd, nothing, sizeof(nothing));
-	while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
-	close(fd);
 	*rows = probe->stat_rows;
-	return got < 0 ? -errno : (int64_t)*probe->stat_count;
+	err = run_iterator(probe->stats_link);
+	return err ?: (int64_t)*probe->stat_count;
 }
 
 int probe_stats_enable(void)

@@ -35,6 +35,7 @@ enum {
 /* What this kernel gave. An errno says why not: 0 it works, ENOENT the kernel does not have it. */
 struct probe_features {
 	uint32_t sched_info;        /* 1: the cum method; 0: wakeup stamps */
+	uint32_t storage_nolock;    /* 1: task storage may be made under the run-queue lock */
 	uint32_t throttle_per_task; /* 1: tasks are throttled one by one (6.18); 0: whole run queues */
 	uint32_t unthrottle;        /* PROBE_UNTHROTTLE_OFF, _KPROBE or _FENTRY: how the end of a throttle is seen */
 	int32_t fentry_errno;
