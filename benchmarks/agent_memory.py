@@ -1,7 +1,7 @@
 """Resident memory of the agent while 50 groups are created and removed per second.
 
-Each group lives for about a second and has one short process in it. The agent is the real `slackwater run`, scraped every
-15 s. After a warm-up, which fills the profile's window and the classifier's cache, RSS must stay within 5 %.
+Each group lives for about a second and has one short process in it. The agent is the real `slackwater run`, scraped
+every 15 s. After a warm-up, which fills the profile's window and the classifier's cache, RSS must stay within 5 %.
 
     python -m benchmarks.agent_memory [--minutes 10]
 

@@ -8,7 +8,6 @@ a container that restarts has the old path and a new id.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -83,7 +82,7 @@ class CgroupTree:
         self._without_cpu: frozenset[int] = frozenset()
 
     @property
-    def paths(self) -> Mapping[int, str]:
+    def paths(self) -> MappingProxyType[int, str]:
         """id -> path of every known group, the root included; a live view."""
         return MappingProxyType(self._paths)
 

@@ -101,6 +101,9 @@ class CgroupFiles:
         self._budget = (host.nofile_soft or 65536) // 2 if descriptor_budget is None else descriptor_budget
         self._groups: dict[int, _Group] = {}
         self._free_rows: list[int] = []
+        self._asked: Groups = ()
+        self._ids: Ids = np.empty(0, np.uint64)
+        self._rows = np.empty(0, np.intp)
         self._tick = 0
         self._table: Floats = np.full((0, _WIDTH), NAN)
 
@@ -113,6 +116,7 @@ class CgroupFiles:
     def close(self) -> None:
         """Give all descriptors back."""
         self._drop(list(self._groups))
+        self._asked = ()
 
     def read(self, groups: Groups, now_ns: int, cpu_stat: NDArray[Any] | None = None) -> CgroupSample:
         """The sample whose row i is of groups[i], an (id, path) with the path as in CgroupTree.paths.
@@ -120,31 +124,37 @@ class CgroupFiles:
         `cpu_stat` is an array of struct cgroup_cpu_stat (bpf/cgroup.h, the fields by their names): where it has a
         group's id, the group's cpu files are not read. A vanished group is a row of NaN. Never raises for a group.
         """
-        ids = np.fromiter((id for id, _ in groups), np.uint64, len(groups))
-        covered, stat_rows = _covered(ids, cpu_stat)
-        self._drop(self._groups.keys() - {id for id, _ in groups})
-        self._make_room(len(groups))
-        turn = self._tick % self._slow_every_ticks
+        new = self._follow(groups) if tuple(groups) != self._asked else ()
+        covered, stat_rows = _covered(self._ids, cpu_stat)
+        slow = self._rows % self._slow_every_ticks == self._tick % self._slow_every_ticks
+        slow[list(new)] = True
         self._tick += 1
-        rows = np.empty(len(groups), np.intp)
         cells = self._table.reshape(-1)
-        for index, ((id, path), has_stat) in enumerate(zip(groups, covered.tolist(), strict=True)):
-            group = self._groups.get(id)
-            if group is None:
-                group = self._groups[id] = _Group(id, path, self._free_rows.pop())
-                slow = True
-            else:
-                group.path = path
-                slow = group.row % self._slow_every_ticks == turn
-            rows[index] = group.row
-            if slow or not has_stat:
-                self._read_group(group, cells, slow=slow, cpu=not has_stat, now_ns=now_ns)
-        columns = np.ascontiguousarray(self._table[rows].T)
+        for index in np.flatnonzero(slow | ~covered).tolist():
+            group = self._groups[self._asked[index][0]]
+            self._read_group(group, cells, slow=bool(slow[index]), cpu=not covered[index], now_ns=now_ns)
+        columns = np.ascontiguousarray(self._table[self._rows].T)
         if cpu_stat is not None:
             for column, field in enumerate(_CPU_STAT_FIELDS):
                 columns[column, covered] = cpu_stat[field][stat_rows]
             columns[4, covered & (columns[4] == float(NO_QUOTA))] = INF
-        return CgroupSample(ids, **dict(zip(COLUMNS, columns, strict=False)), slow_time_ns=columns[_SLOW_TIME])
+        return CgroupSample(self._ids, **dict(zip(COLUMNS, columns, strict=False)), slow_time_ns=columns[_SLOW_TIME])
+
+    def _follow(self, groups: Groups) -> list[int]:
+        """From now on it is these. Returns the indices of those that are new."""
+        self._asked = tuple(groups)
+        self._ids = np.fromiter((id for id, _ in groups), np.uint64, len(groups))
+        self._drop(self._groups.keys() - {id for id, _ in groups})
+        self._make_room(len(groups))
+        new = []
+        for index, (id, path) in enumerate(groups):
+            if id in self._groups:
+                self._groups[id].path = path
+            else:
+                self._groups[id] = _Group(id, path, self._free_rows.pop())
+                new.append(index)
+        self._rows = np.fromiter((self._groups[id].row for id, _ in groups), np.intp, len(groups))
+        return new
 
     def _read_group(self, group: _Group, cells: Floats, *, slow: bool, cpu: bool, now_ns: int) -> None:
         base = group.row * _WIDTH

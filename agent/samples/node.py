@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.errors import HostError
 from agent.records import NodeSample
 from agent.samples.cgroup_formats import parse_pressure
+from agent.samples.files import read_file
 from agent.units import BYTES_PER_KIB, ticks_to_ns
 
 
@@ -38,22 +39,22 @@ def parse_meminfo(data: bytes) -> tuple[int, int] | None:
         fields = value.split()
         if key in (b"MemTotal", b"MemAvailable") and fields and _is_count(fields[0]):
             kib[key] = int(fields[0])
-    if len(kib) < 2:
-        return None
-    return kib[b"MemTotal"] * BYTES_PER_KIB, kib[b"MemAvailable"] * BYTES_PER_KIB
+            if len(kib) == 2:  # they are the first and the third of some fifty
+                return kib[b"MemTotal"] * BYTES_PER_KIB, kib[b"MemAvailable"] * BYTES_PER_KIB
+    return None
 
 
 def read_node(cpus: int, proc: Path = Path("/proc"), ticks_per_s: int = os.sysconf("SC_CLK_TCK")) -> NodeSample:
     """Now. Raises HostError when /proc/stat or /proc/meminfo cannot be read; without PSI its fields are None."""
-    ticks = parse_stat(_read(proc / "stat"))
-    memory = parse_meminfo(_read(proc / "meminfo"))
+    ticks = parse_stat(_read(f"{proc}/stat"))
+    memory = parse_meminfo(_read(f"{proc}/meminfo"))
     if ticks is None:
-        raise HostError("its first line is not the CPU times", path=str(proc / "stat"))
+        raise HostError("its first line is not the CPU times", path=f"{proc}/stat")
     if memory is None:
-        raise HostError("MemTotal or MemAvailable is missing", path=str(proc / "meminfo"))
-    cpu_some, _ = _read_pressure(proc / "pressure/cpu")
-    memory_some, memory_full = _read_pressure(proc / "pressure/memory")
-    io_some, io_full = _read_pressure(proc / "pressure/io")
+        raise HostError("MemTotal or MemAvailable is missing", path=f"{proc}/meminfo")
+    cpu_some, _ = _read_pressure(f"{proc}/pressure/cpu")
+    memory_some, memory_full = _read_pressure(f"{proc}/pressure/memory")
+    io_some, io_full = _read_pressure(f"{proc}/pressure/io")
     return NodeSample(
         cpus=cpus,
         cpu_used_ns=ticks_to_ns(ticks, ticks_per_s),
@@ -71,17 +72,17 @@ def _is_count(field: bytes) -> bool:
     return field.isdigit() and len(field) <= 20
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
-        raise HostError.of(error, str(path)) from error
+        raise HostError.of(error, path) from error
 
 
-def _read_pressure(path: Path) -> tuple[int | None, int | None]:
+def _read_pressure(path: str) -> tuple[int | None, int | None]:
     """Total stall in us; None where there is no PSI (ENOENT), or it is off (psi=0 at boot: EOPNOTSUPP)."""
     try:
-        some, full = parse_pressure(path.read_bytes())
+        some, full = parse_pressure(read_file(path))
     except OSError:
         return None, None
     return None if some != some else int(some), None if full != full else int(full)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.samples.files import read_file
+
 
 @dataclass(frozen=True, slots=True)
 class OwnCost:
@@ -33,7 +35,7 @@ def read_own_cost(
     percpu_counter): it may be off by some dozen pages per CPU.
     """
     try:
-        statm = (proc / "self/statm").read_bytes()
+        statm = read_file(f"{proc}/self/statm")
     except OSError:
         statm = b""
     return OwnCost(cpu_clock_ns(), parse_statm(statm, page_bytes))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,6 @@ from agent.records import (
     CulpritSample,
     Group,
     HistogramSample,
-    Ids,
     Qos,
     SelfSample,
     Source,
@@ -35,7 +34,7 @@ from agent.samples.cgroupfs import CgroupFiles
 from agent.samples.node import read_node
 from agent.samples.own import read_own_cost
 from agent.samples.schedstat import Schedstat, throttle_growth
-from agent.samples.wait import culprit_sample, histogram_sample, throttle_sample, wait_sample
+from agent.samples.wait import culprit_sample, group_samples, histogram_sample
 from agent.units import NS_PER_S
 from native.probe import CgroupEvent, Counters, Probe, ProbeError, ProbeTick
 
@@ -67,6 +66,8 @@ class Sampler:
         self._too_many = False
         self._groups: tuple[Group, ...] = ()
         self._known: dict[int, Group] = {}
+        self._paths: dict[int, str] = {}
+        self._pairs: tuple[tuple[int, str], ...] = ()
 
     def close(self) -> None:
         """Give descriptors back; the probe is not ours."""
@@ -81,7 +82,7 @@ class Sampler:
         probe_tick = self._cut()
         departed, born_ids = self._follow_tree(now_ns)
         groups = self._list_groups(departed, probe_tick)
-        wait, throttle, culprits, histograms, cgroup = self._read_waits(groups, now_ns, probe_tick)
+        wait, throttle, culprits, histograms, cgroup = self._read_waits(now_ns, probe_tick)
         tick = Tick(
             number=self._ticks,
             time_ns=now_ns,
@@ -146,10 +147,12 @@ class Sampler:
 
     def _list_groups(self, departed: dict[int, str], probe_tick: ProbeTick | None) -> tuple[Group, ...]:
         """Rows of the tick: all groups that exist, and those that went in it but did wait."""
-        paths: dict[int, str] = dict(itertools.islice(self._tree.paths.items(), self._config.agent.max_groups))
-        if len(self._tree.paths) > len(paths) and not self._too_many:
-            self._too_many = True
-            log.warning("%d groups, only agent.max_groups = %d are shown", len(self._tree.paths), len(paths))
+        paths: dict[int, str] = self._tree.paths.copy()
+        if len(paths) > self._config.agent.max_groups:
+            paths = dict(itertools.islice(paths.items(), self._config.agent.max_groups))
+            if not self._too_many:
+                self._too_many = True
+                log.warning("%d groups, only agent.max_groups = %d are shown", len(self._tree.paths), len(paths))
         if probe_tick is not None:
             seen = probe_tick.groups["id"][probe_tick.groups["wait_count"] > 0].tolist()
             paths |= {group_id: departed[group_id] for group_id in seen if group_id in departed}
@@ -157,7 +160,8 @@ class Sampler:
             if unknown:
                 self._tree.stale = True  # a scan finds it, or shows that it is gone
                 self._forget_gone(unknown)
-        if paths.keys() != self._known.keys() or any(self._known[i].path != path for i, path in paths.items()):
+        if paths != self._paths:
+            self._paths, self._pairs = paths, tuple(paths.items())
             self._known = {i: self._group(i, path) for i, path in paths.items()}
             self._groups = tuple(self._known.values())
         return self._groups
@@ -171,21 +175,13 @@ class Sampler:
         known = self._known.get(group_id)
         return known if known and known.path == path else Group(group_id, path, self._classify(path))
 
-    def _read_waits(self, groups: Sequence[Group], now_ns: int, probe_tick: ProbeTick | None) -> Waits:
-        pairs = [(group.id, group.path) for group in groups]
-        ids: Ids = np.fromiter((group.id for group in groups), np.uint64, len(groups))
-        cgroup = self._files.read(pairs, now_ns, self._cpu_accounts())
+    def _read_waits(self, now_ns: int, probe_tick: ProbeTick | None) -> Waits:
+        cgroup = self._files.read(self._pairs, now_ns, self._cpu_accounts())
         if self._probe and probe_tick is not None:
             histograms = histogram_sample(probe_tick, self._probe.buckets()) if self._config.metrics.enabled else None
-            return (
-                wait_sample(ids, probe_tick),
-                throttle_sample(ids, probe_tick),
-                culprit_sample(probe_tick),
-                histograms,
-                cgroup,
-            )
+            return *group_samples(cgroup.ids, probe_tick), culprit_sample(probe_tick), histograms, cgroup
         assert self._schedstat is not None
-        schedstat = self._schedstat.read(pairs, now_ns)
+        schedstat = self._schedstat.read(self._pairs, now_ns)
         usage_ns = np.where(np.isnan(cgroup.cpu_usage_ns), schedstat.cpu_usage_ns, cgroup.cpu_usage_ns)
         cgroup = replace(cgroup, cpu_usage_ns=usage_ns)
         throttle = throttle_growth(self._before, cgroup)

@@ -18,17 +18,20 @@ def aligned_rows(ids: Ids, row_ids: Ids) -> tuple[NDArray[np.intp], NDArray[np.b
     return rows, row_ids[rows] == ids
 
 
-def wait_sample(ids: Ids, tick: ProbeTick) -> WaitSample:
-    """A group that the probe did not see waited 0 times: that is known. Its percentiles are NaN."""
-    groups = tick.groups
-    rows, there = aligned_rows(ids, groups["id"])
+def group_samples(ids: Ids, tick: ProbeTick) -> tuple[WaitSample, ThrottleSample]:
+    """What each group waited, and the throttles of its own quota.
+
+    A group that the probe did not see waited 0 times: that is known. Its percentiles are NaN.
+    """
+    rows, there = aligned_rows(ids, tick.groups["id"])
+    place, groups = np.flatnonzero(there), tick.groups[rows[there]]
 
     def column(name: str, absent: float) -> Floats:
-        if not len(groups):
-            return np.full(len(ids), absent)
-        return np.where(there, groups[name][rows].astype(np.float64), absent)
+        result = np.full(len(ids), absent)
+        result[place] = groups[name]
+        return result
 
-    return WaitSample(
+    wait = WaitSample(
         ids,
         column("wait_count", 0),
         column("wait_sum_ns", 0),
@@ -39,20 +42,10 @@ def wait_sample(ids: Ids, tick: ProbeTick) -> WaitSample:
         column("p99_ns", np.nan),
         column("max_ns", np.nan),
     )
-
-
-def throttle_sample(ids: Ids, tick: ProbeTick) -> ThrottleSample:
-    """Throttles of each group's own quota."""
-    groups = tick.groups
-    rows, there = aligned_rows(ids, groups["id"])
-    if not len(groups):
-        return ThrottleSample(ids, np.zeros(len(ids)), np.zeros(len(ids)), np.full(len(ids), np.nan))
-    return ThrottleSample(
-        ids,
-        np.where(there, groups["throttle_events"][rows].astype(np.float64), 0),
-        np.where(there, groups["throttle_sum_ns"][rows].astype(np.float64), 0),
-        np.where(there, groups["throttle_p99_ns"][rows], np.nan),
+    throttle = ThrottleSample(
+        ids, column("throttle_events", 0), column("throttle_sum_ns", 0), column("throttle_p99_ns", np.nan)
     )
+    return wait, throttle
 
 
 def culprit_sample(tick: ProbeTick) -> CulpritSample:
