@@ -20,7 +20,7 @@ enum {
 	WAIT_CONTENTION = 0, /* class of a wait: its larger part */
 	WAIT_THROTTLE = 1,
 	WAIT_CLASSES = 2,
-	TOTAL_SCHEMA = 3,     /* resolution of the cumulative histograms: 8 buckets an octave */
+	TOTAL_SCHEMA = 3,       /* resolution of the cumulative histograms: 8 buckets an octave */
 	GROUP_LINGER_TICKS = 2, /* a removed group keeps its row for so many ticks */
 };
 
@@ -65,14 +65,14 @@ struct group_bucket {
 
 /* Since groups_new; each is a way in which figures could be incomplete. */
 struct groups_counters {
-	uint64_t consumed;	   /* samples received */
-	uint64_t groups_refused;   /* samples that found the table full: not in any figure */
-	uint64_t sketch_refused;   /* samples counted and summed, but not in a percentile or histogram (no memory) */
-	uint64_t pairs_refused;	   /* samples not in the victim x culprit matrix (full) */
-	uint64_t malformed;	   /* records that make no sense */
-	uint64_t groups_live;	   /* gauge: rows in use */
+	uint64_t consumed;       /* samples received */
+	uint64_t groups_refused; /* samples that found the table full: not in any figure */
+	uint64_t sketch_refused; /* samples counted and summed, but not in a percentile or histogram (no memory) */
+	uint64_t pairs_refused;  /* samples not in the victim x culprit matrix (full) */
+	uint64_t malformed;      /* records and samples that make no sense; such samples are in consumed too */
+	uint64_t groups_live;    /* gauge: rows in use */
 	uint64_t groups_born;
-	uint64_t groups_reused; /* births of an id that was still in the table: treated as a new group */
+	uint64_t groups_reused; /* births of an id whose removed group still had its row: it begins anew */
 };
 
 /* max_groups: 16..65536. NULL: no memory, or out of that range. */
@@ -90,8 +90,8 @@ void groups_on_removed(struct groups *groups, uint64_t id);
  * Read the tick out and start the next. Writes at most `rows` groups and `pairs` pairs and says how many in *n_rows, *n_pairs.
  * Returns 0, or -ENOSPC if they do not fit (then nothing was changed; groups_size says how many are needed).
  */
-int groups_tick(struct groups *groups, struct group_tick *out, size_t rows, size_t *n_rows, struct group_pair *out_pairs,
-		size_t pairs, size_t *n_pairs);
+int groups_tick(struct groups *groups, struct group_tick *out, size_t rows, size_t *n_rows,
+		struct group_pair *out_pairs, size_t pairs, size_t *n_pairs);
 void groups_size(const struct groups *groups, size_t *n_rows, size_t *n_pairs);
 
 /* The cumulative histograms as of the last tick. Number of buckets, or -ENOSPC: ask again with more room. */

@@ -13,10 +13,10 @@
 #endif
 
 struct ring {
-	uint64_t *consumer_pos;	      /* page that we write */
+	uint64_t *consumer_pos;       /* page that we write */
 	const uint64_t *producer_pos; /* page that the kernel writes */
-	const uint8_t *data;	      /* 2 * size bytes */
-	uint64_t size;		      /* a power of two */
+	const uint8_t *data;          /* 2 * size bytes */
+	uint64_t size;                /* a power of two */
 };
 
 /*
@@ -29,7 +29,7 @@ typedef void (*ring_record_fn)(void *context, const void *data, uint32_t bytes);
  * Hand every finished record to `record`, give its memory back (at least every quarter of the ring) and stop at the
  * first that is still being written, or at what was there when the call began, so that a fast producer
  * cannot hold it. Returns the number of records, discarded ones not counted, or -EBADMSG if the memory breaks the
- * protocol (a length past the producer, or past the ring): nothing from there on is read, and the position
+ * protocol (a length past the producer, positions further apart than the ring or not multiples of 8): nothing from there on is read, and the position
  * moves to the producer's so that the next call starts clean.
  */
 int64_t ring_drain(struct ring *ring, ring_record_fn record, void *context);

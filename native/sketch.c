@@ -57,14 +57,11 @@ double sketch_lower_ns(int32_t index)
 	return sketch_upper_ns(index - 1);
 }
 
-int sketch_insert_first(struct sketch *s, struct sketch_arena *arena, uint32_t slot, uint64_t weight)
+int sketch_octave_new(struct sketch *s, struct sketch_arena *arena, uint32_t octave)
 {
-	if (arena->used == arena->capacity) {
-		arena->refused += weight;
+	if (arena->used == arena->capacity)
 		return -ENOSPC;
-	}
-	s->octave[slot / SKETCH_OCTAVE_BUCKETS] = ++arena->used;
-	arena->octaves[arena->used - 1].counts[slot % SKETCH_OCTAVE_BUCKETS] += weight;
+	s->octave[octave] = ++arena->used;
 	return 0;
 }
 

@@ -17,6 +17,7 @@
 #define SLACKWATER_SKETCH_H
 
 #ifndef SLACKWATER_CDEF
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -92,8 +93,8 @@ int sketch_fold(const struct sketch *s, const struct sketch_arena *arena, int sc
 
 #ifndef SLACKWATER_CDEF
 
-/* Gives the octave of `slot` its memory, then inserts. Only sketch_insert calls it. */
-int sketch_insert_first(struct sketch *s, struct sketch_arena *arena, uint32_t slot, uint64_t weight);
+/* Give an octave its memory. 0, or -ENOSPC. Only sketch_counter calls it. */
+int sketch_octave_new(struct sketch *s, struct sketch_arena *arena, uint32_t octave);
 
 /* Buckets counted from 0: slot = index - SKETCH_INDEX_MIN - 1 = 64 * octave + place in it. value_ns >= 1. */
 static inline uint32_t sketch_slot(uint64_t value_ns)
@@ -106,19 +107,29 @@ static inline uint32_t sketch_slot(uint64_t value_ns)
 	return 4038 - 64 * shift + below + (mantissa > sketch_bounds[below]);
 }
 
-static inline int sketch_insert(struct sketch *s, struct sketch_arena *arena, uint64_t value_ns, uint64_t weight)
+/* The counter of a value, valid until the arena is reset; NULL: the arena is full. */
+static inline uint64_t *sketch_counter(struct sketch *s, struct sketch_arena *arena, uint64_t value_ns)
 {
 	uint32_t slot, octave;
 
-	if (__builtin_expect(value_ns == 0, 0)) {
-		s->zero_count += weight;
-		return 0;
-	}
+	if (__builtin_expect(value_ns == 0, 0))
+		return &s->zero_count;
 	slot = sketch_slot(value_ns);
-	octave = s->octave[slot / SKETCH_OCTAVE_BUCKETS];
-	if (__builtin_expect(octave == 0, 0))
-		return sketch_insert_first(s, arena, slot, weight);
-	arena->octaves[octave - 1].counts[slot % SKETCH_OCTAVE_BUCKETS] += weight;
+	octave = slot / SKETCH_OCTAVE_BUCKETS;
+	if (__builtin_expect(s->octave[octave] == 0, 0) && sketch_octave_new(s, arena, octave))
+		return NULL;
+	return &arena->octaves[s->octave[octave] - 1].counts[slot % SKETCH_OCTAVE_BUCKETS];
+}
+
+static inline int sketch_insert(struct sketch *s, struct sketch_arena *arena, uint64_t value_ns, uint64_t weight)
+{
+	uint64_t *counter = sketch_counter(s, arena, value_ns);
+
+	if (__builtin_expect(!counter, 0)) {
+		arena->refused += weight;
+		return -ENOSPC;
+	}
+	*counter += weight;
 	return 0;
 }
 
