@@ -83,7 +83,7 @@ class Agent:
         self._open_metrics()
         if self._probe:
             self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
-        self._own_before = self._tick(time.monotonic_ns()).agent
+        self._baseline = self._tick(time.monotonic_ns())
 
     def _open_probe(self) -> Probe | None:
         config, cpu = self._config, self._host.cpu
@@ -134,7 +134,8 @@ class Agent:
 
     def run(self, stop_after_ticks: int | None = None) -> None:
         """Work until SIGINT, SIGTERM, SIGHUP, `stop`, or so many ticks. HostError: the cgroup hierarchy went away."""
-        begin_ns = time.monotonic_ns()
+        begin_ns = self._baseline.time_ns
+        self._own_before = self._baseline.agent
         tick_ns = int(self._config.agent.tick_s * NS_PER_S)
         drain_ns = self._config.agent.drain_interval_ms * 1_000_000
         next_tick_ns = begin_ns + int(self._first_tick_s * NS_PER_S)
@@ -148,8 +149,9 @@ class Agent:
                 if ticks == stop_after_ticks:
                     return
                 self._adapt(tick)
-                # Late by more than a tick (suspended, overloaded): go on from now, do not catch up.
-                next_tick_ns = max(next_tick_ns, now_ns - tick_ns) + tick_ns
+                next_tick_ns += tick_ns
+                if next_tick_ns <= now_ns:  # late by more than a tick (suspended, overloaded): do not catch up
+                    next_tick_ns = now_ns + tick_ns
             elif now_ns >= next_drain_ns:
                 self._drain()
                 next_drain_ns = now_ns + drain_ns

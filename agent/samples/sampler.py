@@ -79,10 +79,11 @@ class Sampler:
 
     def read(self, now_ns: int, sampling: int) -> Tick:
         """Everything since the last call. `now_ns`: CLOCK_MONOTONIC. HostError: the hierarchy cannot be read."""
-        probe_tick = self._cut()
+        # First what grows and is divided by the tick's length; with many groups the rest takes its time.
+        probe_tick, accounts, node = self._cut(), self._cpu_accounts(), read_node(self._host.cpus)
         departed, born_ids = self._follow_tree(now_ns)
         groups = self._list_groups(departed, probe_tick)
-        wait, throttle, culprits, histograms, cgroup = self._read_waits(now_ns, probe_tick)
+        wait, throttle, culprits, histograms, cgroup = self._read_waits(now_ns, probe_tick, accounts)
         tick = Tick(
             number=self._ticks,
             time_ns=now_ns,
@@ -94,7 +95,7 @@ class Sampler:
             culprits=culprits,
             cgroup=cgroup,
             histograms=histograms,
-            node=read_node(self._host.cpus),
+            node=node,
             agent=self._read_own(sampling),
             born_ids=born_ids,
         )
@@ -175,8 +176,8 @@ class Sampler:
         known = self._known.get(group_id)
         return known if known and known.path == path else Group(group_id, path, self._classify(path))
 
-    def _read_waits(self, now_ns: int, probe_tick: ProbeTick | None) -> Waits:
-        cgroup = self._files.read(self._pairs, now_ns, self._cpu_accounts())
+    def _read_waits(self, now_ns: int, probe_tick: ProbeTick | None, accounts: NDArray[np.void] | None) -> Waits:
+        cgroup = self._files.read(self._pairs, now_ns, accounts)
         if self._probe and probe_tick is not None:
             histograms = histogram_sample(probe_tick, self._probe.buckets()) if self._config.metrics.enabled else None
             return *group_samples(cgroup.ids, probe_tick), culprit_sample(probe_tick), histograms, cgroup
