@@ -48,8 +48,8 @@ class Measurement:
 def measured(*, force_wakeup_stamps: bool = False) -> Iterator[Measurement]:
     """All that happens in the body; at its end the probe is detached: nothing may be lost, and the sums add up.
 
-    By wakeup stamps some waits are unknown, and counted: of a task that was queued when the probe was attached, and of one
-    whose storage could not be made because another user of this CPU's storage lock was preempted.
+    By wakeup stamps some waits are unknown, and counted: of a task that was queued when the probe was attached, and of
+    one whose storage could not be made because another user of this CPU's storage lock was preempted.
     """
     with Probe.open(ProbeOptions(force_wakeup_stamps=force_wakeup_stamps, ring_bytes=RING_BYTES)) as probe:
         probe.tick()
