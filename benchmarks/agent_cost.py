@@ -15,7 +15,7 @@ import argparse
 import os
 import time
 
-from benchmarks.agent_process import Running, host_switches, loaded_groups, mib, running_agent
+from benchmarks.agent_process import Running, host_switches, loaded_groups, mib, running_agent, stop_cleanly_when_told
 from tests.kernel.workloads import own_tree
 
 SWITCHES_PER_S = 20_000
@@ -58,6 +58,7 @@ def measure(count: int, seconds: float, settings: str) -> bool:
 
 
 def main() -> int:
+    stop_cleanly_when_told()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--groups", type=int, nargs="+", default=list(BOUNDS))
     parser.add_argument("--seconds", type=float, default=60)

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from benchmarks.agent_process import Running, mib, running_agent
+from benchmarks.agent_process import Running, mib, running_agent, stop_cleanly_when_told
 from tests.kernel.workloads import Group, own_tree
 
 GROUPS_PER_S = 50
@@ -89,6 +89,7 @@ def watch(agent: Running, churn: Churn, seconds: float) -> list[int]:
 
 
 def main() -> int:
+    stop_cleanly_when_told()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=10)
     seconds = 60 * parser.parse_args().minutes

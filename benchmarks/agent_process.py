@@ -24,6 +24,11 @@ TEXT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.
 """What a Prometheus server asks for unless told to read native histograms."""
 
 
+def stop_cleanly_when_told() -> None:
+    """SIGTERM as Ctrl-C: what was made is removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @dataclass(frozen=True)
 class Cost:
     """Of one process. `cpu_s` is of all its threads, to 10 ms."""
