@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.profiles.counters import rows_of
+from agent.profiles.counters import rows_of, same
 from agent.records import Floats, Ids
 
 
@@ -31,13 +31,13 @@ class Window:
 
     def follow(self, ids: Ids) -> None:
         """Put the rows into the order of `ids`; the gone are dropped, the new are empty."""
-        if np.array_equal(ids, self._ids):
+        if same(ids, self._ids):
             return
         rows = rows_of(self._ids, ids)
         samples = np.full((len(ids), len(self._time_s)), np.nan, np.float32)
         old = rows >= 0
         samples[old] = self._samples[rows[old]]
-        self._samples, self._ids = samples, ids.copy()
+        self._samples, self._ids = samples, ids
 
     def max(self) -> Floats:
         """Largest sample per group."""
