@@ -14,10 +14,10 @@ static __always_inline int cgroup_send(uint32_t kind, struct cgroup *cgroup, con
 		return 0;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
-		struct cpu_state *here = this_cpu_state();
+		struct wait_cpu *here = this_cpu();
 
 		if (here)
-			here->counters.events_lost++;
+			here->events_lost++;
 		return 0;
 	}
 	event->kind = kind;

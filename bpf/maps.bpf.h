@@ -18,31 +18,17 @@ const volatile uint32_t cpu_count = 1;           /* possible CPUs */
 const volatile uint64_t create_in_scheduler = 0; /* BPF_LOCAL_STORAGE_GET_F_CREATE where that may allocate there */
 volatile uint32_t sampling_factor = 1;           /* one wait in so many is sent */
 
-enum { RUNS_KEPT = 8 }; /* a power of two */
-
-struct cpu_run {
-	uint64_t group_id;
-	uint64_t begin_clock; /* run-queue clock; 0: not seen yet */
-};
-
-/*
- * One batch per CPU, what is counted beside it, and who ran here lately. Written on its CPU only, with
- * interrupts off.
- */
-struct cpu_state {
-	struct wait_counters counters; /* first: user space reads only these */
-	uint64_t last_throttle_clock;  /* run-queue clock when a quota last stopped a task here; 0: never */
-	uint64_t last_run;             /* place in runs of the task that runs now */
-	struct cpu_run runs[RUNS_KEPT];
-	struct wait_batch batch;
-};
-
+/* By CPU, and not a per-CPU map: that cannot be mapped, nor aligned to cache lines. Written on its CPU, interrupts off. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set before load */
 	__type(key, uint32_t);
-	__type(value, struct cpu_state);
+	__type(value, struct wait_cpu);
 } cpus SEC(".maps");
+
+_Static_assert(sizeof(struct wait_cpu) % 64 == 0, "no two CPUs write the same cache line");
+_Static_assert(offsetof(struct wait_cpu, batch.samples) == 64, "what every switch writes is one cache line");
 
 /* One ring per `cpus_per_ring` CPUs: a ring shared by many CPUs collapses on its lock. Made by user space. */
 struct wait_ring {
@@ -60,7 +46,7 @@ struct {
 /* Throttles, births and deaths: rare, and apart from the samples so that a full wait ring cannot lose them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 18);
+	__uint(max_entries, 1 << 20); /* 1900 births between two drains */
 } events SEC(".maps");
 
 /*
@@ -83,11 +69,11 @@ struct {
 	__type(value, struct task_wait);
 } task_waits SEC(".maps");
 
-static __always_inline struct cpu_state *this_cpu_state(void)
+static __always_inline struct wait_cpu *this_cpu(void)
 {
-	uint32_t zero = 0;
+	uint32_t cpu = bpf_get_smp_processor_id();
 
-	return bpf_map_lookup_elem(&cpus, &zero);
+	return bpf_map_lookup_elem(&cpus, &cpu);
 }
 
 /* Five reads in a chain, each of a cache line of its own. */

@@ -24,7 +24,7 @@ static __always_inline uint64_t run_queue_clock(struct task_struct *task)
 }
 
 /* To user space, or into the counter of what was lost. */
-static __always_inline void batch_send(struct cpu_state *here)
+static __always_inline void batch_send(struct wait_cpu *here)
 {
 	struct wait_batch *batch = &here->batch;
 	uint32_t ring_index, count = batch->count;
@@ -39,12 +39,12 @@ static __always_inline void batch_send(struct cpu_state *here)
 	barrier_var(bytes); /* the sum would become an `or`, and its bound be lost to the verifier */
 	/* No wakeup: the reader's own switches would feed the stream. */
 	if (!ring || bpf_ringbuf_output(ring, batch, offsetof(struct wait_batch, samples) + bytes, BPF_RB_NO_WAKEUP))
-		here->counters.dropped += count;
-	here->counters.produced += count;
+		here->dropped += count;
+	here->produced += count;
 	batch->count = 0;
 }
 
-static __always_inline void batch_add(struct cpu_state *here, uint64_t victim_id, uint64_t culprit_id, uint64_t wait_ns,
+static __always_inline void batch_add(struct wait_cpu *here, uint64_t victim_id, uint64_t culprit_id, uint64_t wait_ns,
 				      uint64_t throttle_ns, uint32_t weight)
 {
 	struct wait_batch *batch = &here->batch;
@@ -87,7 +87,7 @@ static __always_inline bool wait_end_ns(struct task_struct *next, struct task_wa
 	return true;
 }
 
-static __always_inline void task_leaves(struct cpu_state *here, struct task_struct *prev, bool preempt)
+static __always_inline void task_leaves(struct wait_cpu *here, struct task_struct *prev, bool preempt)
 {
 	bool throttled = task_is_throttled(prev), runnable;
 	struct task_wait *task;
@@ -113,22 +113,20 @@ static __always_inline void task_leaves(struct cpu_state *here, struct task_stru
 }
 
 /*
- * Who had this CPU for the longest single run in the last `wait_ns`. Mostly that is who ran last, but a
+ * The group with the longest run on this CPU in the last `wait_ns`. Mostly it is the one that ran last, but a
  * kernel thread that ran for some us just before did not cause a wait of ms.
  */
-static __always_inline uint64_t culprit_of(const struct cpu_state *here, uint64_t clock_ns, uint64_t wait_ns)
+static __always_inline uint64_t culprit_of(const struct wait_cpu *here, uint64_t clock_ns, uint64_t wait_ns)
 {
-	const struct cpu_run *run = &here->runs[here->last_run & (RUNS_KEPT - 1)];
-	uint64_t culprit_id = run->group_id, longest_ns = clock_ns - run->begin_clock;
-	uint64_t wait_begin_clock = clock_ns - wait_ns, end_clock = run->begin_clock;
+	uint64_t culprit_id = here->running.group_id, end_clock = here->running.begin_clock;
+	uint64_t longest_ns = clock_ns - end_clock, wait_begin_clock = clock_ns - wait_ns;
 
 	if (longest_ns >= wait_ns / 2)
 		return culprit_id;
-	for (uint32_t back = 1; back < RUNS_KEPT && end_clock > wait_begin_clock; back++) {
-		uint64_t begin_clock;
+	for (uint32_t back = 1; back <= WAIT_RUNS && end_clock > wait_begin_clock; back++) {
+		const struct wait_run *run = &here->runs[(here->runs_ended - back) & (WAIT_RUNS - 1)];
+		uint64_t begin_clock = run->begin_clock > wait_begin_clock ? run->begin_clock : wait_begin_clock;
 
-		run = &here->runs[(here->last_run - back) & (RUNS_KEPT - 1)];
-		begin_clock = run->begin_clock > wait_begin_clock ? run->begin_clock : wait_begin_clock;
 		if (!run->begin_clock)
 			break;
 		if (end_clock - begin_clock > longest_ns) {
@@ -138,6 +136,16 @@ static __always_inline uint64_t culprit_of(const struct cpu_state *here, uint64_
 		end_clock = run->begin_clock;
 	}
 	return culprit_id;
+}
+
+/* From now on `group_id` runs here; 0: nobody. */
+static __always_inline void run_begin(struct wait_cpu *here, uint64_t group_id, uint64_t clock_ns)
+{
+	if (here->running.group_id == group_id && here->running.begin_clock)
+		return;
+	here->runs[here->runs_ended++ & (WAIT_RUNS - 1)] = here->running;
+	here->running.group_id = group_id;
+	here->running.begin_clock = clock_ns;
 }
 
 /*
@@ -157,7 +165,7 @@ static __always_inline uint64_t group_of_arrival(struct task_struct *next, struc
 }
 
 /* It was in the queue, not running, when a quota stopped its group. */
-static __always_inline bool may_have_been_throttled(const struct cpu_state *here, struct task_struct *next,
+static __always_inline bool may_have_been_throttled(const struct wait_cpu *here, struct task_struct *next,
 						    uint64_t clock_ns, uint64_t wait_ns)
 {
 	return here->last_throttle_clock && clock_ns - here->last_throttle_clock < wait_ns + THROTTLE_RECENT_NS &&
@@ -165,23 +173,22 @@ static __always_inline bool may_have_been_throttled(const struct cpu_state *here
 }
 
 /* Returns its group. */
-static __always_inline uint64_t task_arrives(struct cpu_state *here, struct task_struct *next, uint64_t clock_ns)
+static __always_inline uint64_t task_arrives(struct wait_cpu *here, struct task_struct *next, uint64_t clock_ns)
 {
 	uint64_t wait_ns, throttle_ns = 0, group_id;
 	uint32_t weight = sampling_factor;
 	struct task_wait *task;
 	bool known;
 
-	here->counters.waits++;
 	task = bpf_task_storage_get(&task_waits, next, NULL, create_in_scheduler);
 	if (!task) {
-		here->counters.unknown++;
+		here->unknown++;
 		return group_of(next);
 	}
 	known = wait_end_ns(next, task, clock_ns, &wait_ns);
 	group_id = group_of_arrival(next, task);
 	if (!known) {
-		here->counters.unknown++;
+		here->unknown++;
 		return group_id;
 	}
 	if (kernel_has_bandwidth()) {
@@ -194,12 +201,12 @@ static __always_inline uint64_t task_arrives(struct cpu_state *here, struct task
 			throttle_ns = throttle_part_ns(next, cpu_plus_1 - 1, wait_ns);
 	}
 	if (next->tgid == agent_tgid) {
-		here->counters.own++;
-		here->counters.own_wait_ns += wait_ns;
+		here->own++;
+		here->own_wait_ns += wait_ns;
 		return group_id;
 	}
 	if (weight > 1 && bpf_get_prandom_u32() % weight) {
-		here->counters.sampled_out++;
+		here->sampled_out++;
 		return group_id;
 	}
 	batch_add(here, group_id, culprit_of(here, clock_ns, wait_ns - throttle_ns), wait_ns, throttle_ns, weight);
@@ -209,20 +216,20 @@ static __always_inline uint64_t task_arrives(struct cpu_state *here, struct task
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-	uint64_t clock_ns = run_queue_clock(next), group_id = 0;
-	struct cpu_state *here = this_cpu_state();
-	struct cpu_run *run;
+	uint64_t clock_ns = run_queue_clock(prev);
+	struct wait_cpu *here = this_cpu();
 
 	if (!here)
 		return 0;
-	here->counters.switches++;
 	if (prev->pid)
 		task_leaves(here, prev, preempt);
-	if (next->pid)
-		group_id = task_arrives(here, next, clock_ns);
-	run = &here->runs[++here->last_run & (RUNS_KEPT - 1)];
-	run->group_id = group_id;
-	run->begin_clock = clock_ns;
+	if (next->pid) {
+		here->waits++;
+		run_begin(here, task_arrives(here, next, clock_ns), clock_ns);
+	} else {
+		here->idles++;
+		run_begin(here, 0, clock_ns);
+	}
 	return 0;
 }
 
@@ -270,7 +277,7 @@ int tasks_at_start(struct bpf_iter__task *ctx)
 SEC("raw_tp")
 int flush_cpu(void *ctx)
 {
-	struct cpu_state *here = this_cpu_state();
+	struct wait_cpu *here = this_cpu();
 
 	if (here)
 		batch_send(here);

@@ -34,21 +34,36 @@ struct wait_batch {
 	struct wait_sample samples[WAIT_BATCH_SAMPLES];
 };
 
+enum { WAIT_RUNS = 8 }; /* a power of two */
+
+/* A run of one group on a CPU that ended, however many of its tasks had part in it. */
+struct wait_run {
+	uint64_t group_id;
+	uint64_t begin_clock; /* run-queue clock; 0: nothing was seen yet */
+};
+
 /*
- * Per-CPU counters since load. Once every CPU was flushed and the rings were drained:
+ * What one CPU writes, mapped by user space, which only reads. What each switch writes is in front, in the first cache
+ * line. Counters rise since load. Once every CPU was flushed and the rings were drained:
  *   produced == consumed + dropped, and
  *   waits == produced + sampled_out + own + unknown.
  */
-struct wait_counters {
-	uint64_t switches;    /* context switches seen, idle included */
-	uint64_t waits;       /* switches to a task, that is: waits that ended */
-	uint64_t produced;    /* samples of batches that were sent, or tried to */
-	uint64_t dropped;     /* samples of batches that found their ring full */
-	uint64_t sampled_out; /* waits left out by the sampling factor */
-	uint64_t own;         /* waits of the agent's own threads: counted, not sent */
-	uint64_t own_wait_ns; /* and how long these were */
-	uint64_t unknown;     /* waits without a length: no task storage, or no wakeup stamp */
-	uint64_t events_lost; /* throttle and cgroup events that found the event ring full */
+struct wait_cpu {
+	uint64_t waits;               /* switches to a task, that is: waits that ended */
+	uint64_t idles;               /* switches to the idle task */
+	uint64_t last_throttle_clock; /* run-queue clock when a quota last stopped a task here; 0: never */
+	uint64_t runs_ended;
+	struct wait_run running;         /* begun, not ended */
+	struct wait_batch batch;         /* being filled */
+	struct wait_run runs[WAIT_RUNS]; /* the last ones, a circle */
+	uint64_t produced;               /* samples of batches that were sent, or tried to */
+	uint64_t dropped;                /* samples of batches that found their ring full */
+	uint64_t sampled_out;            /* waits left out by the sampling factor */
+	uint64_t own;                    /* waits of the agent's own threads: counted, not sent */
+	uint64_t own_wait_ns;            /* and how long these were */
+	uint64_t unknown;                /* waits without a length: no task storage, or no wakeup stamp */
+	uint64_t events_lost;            /* throttle and cgroup events that found the event ring full */
+	uint64_t reserved;
 };
 
 #endif

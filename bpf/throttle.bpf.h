@@ -54,10 +54,10 @@ static __always_inline void throttle_send(uint32_t kind, uint32_t cpu, const str
 	uint64_t wakeup = kind == EVENT_THROTTLE_BEGIN ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 
 	if (bpf_ringbuf_output(&events, &event, sizeof(event), wakeup)) {
-		struct cpu_state *here = this_cpu_state();
+		struct wait_cpu *here = this_cpu();
 
 		if (here)
-			here->counters.events_lost++;
+			here->events_lost++;
 	}
 }
 

@@ -29,14 +29,13 @@ struct probe {
 	size_t stat_bytes;
 	uint32_t *stat_count; /* in data */
 	int flush_fd;
-	int cpus_fd;
 	int events_fd;
 	int n_cpus;
 	int n_rings;
 	int *ring_fds;
-	struct ring *rings; /* n_rings wait rings, then the event ring */
-	char *cpu_states;   /* struct cpu_state of bpf/maps.bpf.h for each CPU; its counters come first */
-	size_t cpu_state_bytes;
+	struct ring *rings;          /* n_rings wait rings, then the event ring */
+	const struct wait_cpu *cpus; /* n_cpus, mapped */
+	size_t cpus_bytes;
 	uint32_t *sampling_factor; /* in data */
 	void *data;                /* the object's .data, mapped */
 	struct groups *groups;
@@ -44,6 +43,7 @@ struct probe {
 	uint32_t queue_first;
 	uint32_t queue_count;
 	uint64_t queue_lost;
+	uint64_t events_lost_told; /* by probe_take_cgroup_events */
 };
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -380,7 +380,9 @@ static int map_shared(struct probe *probe, const struct probe_options *options)
 	probe->stat_count = variable(probe->object, ".data", probe->data, "cgroup_stat_count", sizeof(uint32_t));
 	probe->stat_bytes = (options->max_groups * sizeof(*probe->stat_rows) + page - 1) & ~(page - 1);
 	probe->stat_rows = map_memory(rows, probe->stat_bytes, PROT_READ);
-	return probe->sampling_factor && probe->stat_count && probe->stat_rows ? 0 : -ENOMEM;
+	probe->cpus_bytes = ((size_t)probe->n_cpus * sizeof(*probe->cpus) + page - 1) & ~(page - 1);
+	probe->cpus = map_memory(bpf_object__find_map_by_name(probe->object, "cpus"), probe->cpus_bytes, PROT_READ);
+	return probe->sampling_factor && probe->stat_count && probe->stat_rows && probe->cpus ? 0 : -ENOMEM;
 }
 
 struct probe *probe_open(const void *object, size_t object_bytes, const struct probe_options *options,
@@ -388,7 +390,6 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "slackwater");
 	struct probe *probe = calloc(1, sizeof(*probe));
-	struct bpf_map *cpus;
 	struct btf *btf;
 	int err;
 
@@ -421,16 +422,11 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 		return fail(probe, error, message, err, "BPF object's parameters");
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "wait_rings"), (uint32_t)probe->n_rings);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "cgroup_stat_rows"), options->max_groups);
+	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "cpus"), (uint32_t)probe->n_cpus);
 	choose_programs(probe, features);
 	err = bpf_object__load(probe->object);
 	if (err)
 		return fail(probe, error, message, err, "BPF load");
-	cpus = bpf_object__find_map_by_name(probe->object, "cpus");
-	probe->cpus_fd = bpf_map__fd(cpus);
-	probe->cpu_state_bytes = (bpf_map__value_size(cpus) + 7u) & ~7u; /* as the kernel copies them out */
-	probe->cpu_states = calloc((size_t)probe->n_cpus, probe->cpu_state_bytes);
-	if (!probe->cpu_states)
-		return fail(probe, error, message, -ENOMEM, "memory");
 	probe->flush_fd = bpf_program__fd(bpf_object__find_program_by_name(probe->object, "flush_cpu"));
 	err = make_rings(probe, options);
 	if (err)
@@ -458,6 +454,8 @@ void probe_close(struct probe *probe)
 	bpf_link__destroy(probe->stats_link);
 	if (probe->stat_rows)
 		munmap(probe->stat_rows, probe->stat_bytes);
+	if (probe->cpus)
+		munmap((void *)probe->cpus, probe->cpus_bytes);
 	if (probe->data)
 		munmap(probe->data, (size_t)sysconf(_SC_PAGESIZE));
 	for (int i = 0; probe->rings && i <= probe->n_rings; i++)
@@ -470,7 +468,6 @@ void probe_close(struct probe *probe)
 		munmap(probe->queue, EVENTS_QUEUED_MAX * sizeof(*probe->queue));
 	free(probe->ring_fds);
 	free(probe->rings);
-	free(probe->cpu_states);
 	free(probe);
 }
 
@@ -522,38 +519,24 @@ int64_t probe_drain(struct probe *probe)
 	return records;
 }
 
-static const struct wait_counters *cpu_counters(const struct probe *probe, int cpu)
-{
-	return (const struct wait_counters *)(probe->cpu_states + (size_t)cpu * probe->cpu_state_bytes);
-}
-
 /* Samples in the batch that is being filled. */
-static uint64_t cpu_pending(const struct probe *probe, int cpu)
+static bool has_pending(const struct wait_cpu *cpu)
 {
-	const struct wait_counters *counters = cpu_counters(probe, cpu);
-
-	return counters->waits - counters->produced - counters->sampled_out - counters->own - counters->unknown;
-}
-
-static int read_cpu_states(const struct probe *probe)
-{
-	uint32_t zero = 0;
-
-	return bpf_map_lookup_elem(probe->cpus_fd, &zero, probe->cpu_states) ? -errno : 0;
+	return __atomic_load_n(&cpu->batch.count, __ATOMIC_RELAXED) != 0;
 }
 
 int probe_flush(struct probe *probe)
 {
-	int flushed = 0, err = read_cpu_states(probe);
+	int flushed = 0;
 
-	for (int cpu = 0; !err && cpu < probe->n_cpus; cpu++) {
+	for (int cpu = 0; cpu < probe->n_cpus; cpu++) {
 		LIBBPF_OPTS(bpf_test_run_opts, run, .flags = BPF_F_TEST_RUN_ON_CPU, .cpu = (uint32_t)cpu);
 
 		/* an offline CPU refuses; what it held was sent, or comes when it is back */
-		if (cpu_pending(probe, cpu) && !bpf_prog_test_run_opts(probe->flush_fd, &run))
+		if (has_pending(&probe->cpus[cpu]) && !bpf_prog_test_run_opts(probe->flush_fd, &run))
 			flushed++;
 	}
-	return err ?: flushed;
+	return flushed;
 }
 
 void probe_set_sampling_factor(struct probe *probe, uint32_t factor)
@@ -561,22 +544,27 @@ void probe_set_sampling_factor(struct probe *probe, uint32_t factor)
 	__atomic_store_n(probe->sampling_factor, factor, __ATOMIC_RELAXED);
 }
 
-int probe_counters(const struct probe *probe, struct wait_counters *out)
+void probe_counters(const struct probe *probe, struct probe_counters *out)
 {
-	int err = read_cpu_states(probe);
+	*out = (struct probe_counters){ 0 };
+	for (int i = 0; i < probe->n_cpus; i++) {
+		const struct wait_cpu *cpu = &probe->cpus[i];
 
-	*out = (struct wait_counters){ 0 };
-	for (int cpu = 0; !err && cpu < probe->n_cpus; cpu++) {
-		const uint64_t *counters = (const uint64_t *)cpu_counters(probe, cpu);
-
-		for (size_t i = 0; i < sizeof(*out) / sizeof(uint64_t); i++)
-			((uint64_t *)out)[i] += counters[i];
+		out->switches += cpu->waits + cpu->idles;
+		out->waits += cpu->waits;
+		out->produced += cpu->produced;
+		out->dropped += cpu->dropped;
+		out->sampled_out += cpu->sampled_out;
+		out->own += cpu->own;
+		out->own_wait_ns += cpu->own_wait_ns;
+		out->unknown += cpu->unknown;
+		out->events_lost += cpu->events_lost;
 	}
-	return err;
 }
 
 size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, size_t n, uint64_t *lost)
 {
+	struct probe_counters counters;
 	size_t taken = 0;
 
 	while (taken < n && probe->queue_count) {
@@ -584,8 +572,10 @@ size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, s
 		probe->queue_first = (probe->queue_first + 1) % EVENTS_QUEUED_MAX;
 		probe->queue_count--;
 	}
-	*lost = probe->queue_lost;
+	probe_counters(probe, &counters);
+	*lost = probe->queue_lost + counters.events_lost - probe->events_lost_told;
 	probe->queue_lost = 0;
+	probe->events_lost_told = counters.events_lost;
 	return taken;
 }
 

@@ -44,6 +44,18 @@ struct probe_features {
 	int32_t cgroup_stats_errno;
 };
 
+struct probe_counters {
+	uint64_t switches;
+	uint64_t waits;
+	uint64_t produced;
+	uint64_t dropped;
+	uint64_t sampled_out;
+	uint64_t own;
+	uint64_t own_wait_ns;
+	uint64_t unknown;
+	uint64_t events_lost;
+};
+
 /* What the kernel's BPF statistics say of our programs. */
 struct probe_run_stats {
 	uint64_t run_ns;
@@ -69,12 +81,12 @@ int probe_flush(struct probe *probe);
 
 void probe_set_sampling_factor(struct probe *probe, uint32_t factor);
 
-/* Sums over all CPUs. */
-int probe_counters(const struct probe *probe, struct wait_counters *out);
+/* Sums of the counters of struct wait_cpu over all CPUs; switches: waits + idles. */
+void probe_counters(const struct probe *probe, struct probe_counters *out);
 
 /*
  * Births, deaths and renames since the last call, in order, at most n. Returns how many. *lost: how many
- * more there were than the queue of 4096 could hold, or than the kernel could send; then only a re-scan helps.
+ * more there were than the queue of 4096 could hold, or than the kernel could send (throttles among them); then only a re-scan helps.
  */
 size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, size_t n, uint64_t *lost);
 

@@ -84,7 +84,7 @@ class CgroupEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """struct wait_counters (summed over CPUs) and struct groups_counters, since the probe was opened."""
+    """struct probe_counters and struct groups_counters, since the probe was opened."""
 
     switches: int
     waits: int
@@ -153,7 +153,7 @@ class Probe:
         self._pair_dtype = struct_dtype("group_pair")
         self._bucket_dtype = struct_dtype("group_bucket")
         self._stat_dtype = struct_dtype("cgroup_cpu_stat")
-        self._counters = ffi.new("struct wait_counters *")
+        self._counters = ffi.new("struct probe_counters *")
         self._groups_counters = ffi.new("struct groups_counters *")
         self._stat_rows = ffi.new("struct cgroup_cpu_stat **")
         self._buckets_rows = 1024
@@ -287,7 +287,7 @@ class Probe:
 
     def counters(self) -> Counters:
         """Everything that was counted, summed over CPUs."""
-        _checked(lib.probe_counters(self._probe, self._counters), "counters")
+        lib.probe_counters(self._probe, self._counters)
         lib.groups_read_counters(self._groups, self._groups_counters)
         ours = dir(self._groups_counters[0])
         return Counters(
