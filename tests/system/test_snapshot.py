@@ -201,15 +201,18 @@ def test_a_loop_with_a_quota_waits_for_its_quota(shown: Shown) -> None:
 
 @pytest.mark.parametrize(("victim", "culprit"), [("a", "b"), ("b", "a")])
 def test_two_loops_on_one_cpu_are_each_others_culprit(shown: Shown, victim: str, culprit: str) -> None:
-    assert shown.group(victim)["main_culprit"]["id"] == shown.ids[culprit]
+    """Of what others on this machine had of the CPU nothing is said here, but it is in the sum."""
     pairs = {
         pair["culprit_id"]: pair["wait_ns"]
         for pair in shown.document["culprits"]
         if pair["victim_id"] == shown.ids[victim]
     }
-    ours = sum(pairs.get(shown.ids[name], 0) for name in ("a", "b", "late", "brief"))
-    assert ours >= 0.95 * shown.group(victim)["wait"]["contention_ns"]
-    assert shown.ids["quota"] not in pairs
+    group = shown.group(victim)
+    assert sum(pairs.values()) == pytest.approx(group["wait"]["contention_ns"], rel=0.01)
+    assert group["main_culprit"]["id"] == max(pairs, key=pairs.__getitem__)
+    ours = {name: pairs.get(id, 0) for name, id in shown.ids.items()}
+    assert ours[culprit] >= 0.75 * sum(ours.values()), "late and brief took a part"
+    assert ours["quota"] == 0, "it has the other CPU"
 
 
 def test_a_group_born_meanwhile_has_the_cores_that_it_used(shown: Shown) -> None:
