@@ -262,10 +262,12 @@ class Probe:
         """Births, deaths and renames that `drain` brought, in order, and how many were lost (then re-scan)."""
         lost, lost_now = 0, ffi.new("uint64_t *")
         events: list[CgroupEvent] = []
-        while n := lib.probe_take_cgroup_events(self._probe, self._events, len(self._events), lost_now):
-            events += [_cgroup_event(self._events[i]) for i in range(n)]
+        while True:
+            n = lib.probe_take_cgroup_events(self._probe, self._events, len(self._events), lost_now)
             lost += lost_now[0]
-        return events, lost + int(lost_now[0] if not events else 0)
+            if not n:
+                return events, lost
+            events += [_cgroup_event(self._events[i]) for i in range(n)]
 
     def cgroup_stats(self) -> NDArray[np.void] | None:
         """The scheduler's accounts of each group but the root: struct cgroup_cpu_stat. None: not on this kernel."""
