@@ -82,6 +82,14 @@ def test_arrow_keys_are_no_letters_and_a_terminal_that_is_gone_says_so(terminal:
     assert read_keys(program) is None
 
 
+def drawn(user: int) -> str:
+    """What was written up to the end of a screen; a pty may hand it over in parts."""
+    text = ""
+    while not text.endswith("\x1b[J"):
+        text += os.read(user, 10_000).decode()
+    return text
+
+
 def test_each_tick_is_drawn_and_keys_redraw_it(terminal: tuple[int, int]) -> None:
     user, program = terminal
     groups = groups_of({1: "/web", 2: "/job"})
@@ -94,13 +102,13 @@ def test_each_tick_is_drawn_and_keys_redraw_it(terminal: tuple[int, int]) -> Non
         with view.screen():
             messages.handle(logging.makeLogRecord({"msg": "no BPF:\nEPERM", "levelno": logging.WARNING}))
             view.on_tick(tick, Profiler(1).update(tick))
-            screen = os.read(user, 10_000).decode()
+            screen = drawn(user)
             assert screen.index("/web") < screen.index("/job")
             assert screen.count("\n") == 5
             assert r"no BPF:\nEPERM" in screen
             os.write(user, b"n/job\r")
             view.on_keys()
-            screen = os.read(user, 10_000).decode()
+            screen = drawn(user)
             assert "/job" in screen
             assert "/web" not in screen
             os.write(user, b"q")
@@ -123,4 +131,4 @@ def test_one_line_of_the_screen_is_bold(terminal: tuple[int, int]) -> None:
     user, program = terminal
     with open(program, "w", closefd=False) as out:
         draw(out, ["a", "b"], bold_line=1)
-    assert os.read(user, 100) == b"\x1b[H\x1b[Ka\r\n\x1b[K\x1b[1mb\x1b[m\x1b[J"
+    assert drawn(user) == "\x1b[H\x1b[Ka\r\n\x1b[K\x1b[1mb\x1b[m\x1b[J"
