@@ -186,11 +186,24 @@ static inline uint64_t pair_hash(uint64_t victim_id, uint64_t culprit_id)
 	return spread(spread(victim_id) ^ culprit_id);
 }
 
-static void pair_of_grow(struct groups *groups)
+/* With room for twice as many. */
+static void pair_of_rebuild(struct groups *groups)
 {
 	index_reset(&groups->pair_of, 2 * groups->pairs_used);
 	for (uint32_t i = 1; i <= groups->pairs_used; i++)
 		index_put(&groups->pair_of, pair_hash(groups->pairs[i].victim->id, groups->pairs[i].culprit_id), i);
+}
+
+/* Cells of an earlier group with this id. */
+static void pairs_forget(struct groups *groups, const struct group *victim)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 1; i <= groups->pairs_used; i++)
+		if (groups->pairs[i].victim != victim)
+			groups->pairs[++kept] = groups->pairs[i];
+	groups->pairs_used = kept;
+	pair_of_rebuild(groups);
 }
 
 static inline bool pair_is(const struct pair *pair, const struct wait_sample *sample)
@@ -220,7 +233,7 @@ static __attribute__((noinline)) struct pair *pair_of(struct groups *groups, con
 	*pair = (struct pair){ .victim = victim, .culprit_id = sample->culprit_id };
 	index->slots[slot] = groups->pairs_used;
 	if (index_is_full(index, groups->pairs_used))
-		pair_of_grow(groups);
+		pair_of_rebuild(groups);
 	return pair;
 }
 
@@ -354,6 +367,7 @@ void groups_on_born(struct groups *groups, uint64_t id)
 		return;
 	groups->counters.groups_reused++;
 	group_clear(groups, group);
+	pairs_forget(groups, group);
 }
 
 void groups_on_removed(struct groups *groups, uint64_t id)

@@ -300,27 +300,40 @@ def test_a_group_that_is_removed_before_its_first_sample_does_not_stay() -> None
     assert table.sizes() == (0, 0)
 
 
-def test_an_id_that_is_born_again_begins_anew() -> None:
-    """While the row of the removed group is still there, and after."""
+@pytest.mark.parametrize("linger_ticks", range(lib.GROUP_LINGER_TICKS))
+def test_an_id_that_is_born_again_begins_anew(linger_ticks: int) -> None:
+    """While the row of the removed group is still there: nothing of it is left, in the row nor in the matrix."""
     table = Table()
-    for linger_ticks in (0, 1, lib.GROUP_LINGER_TICKS):
-        table.add([(5, 6, 1000, 900)])
-        table.throttle(5, 10)
+    table.add([(5, 6, 1000, 900)])
+    table.throttle(5, 10)
+    table.tick()
+    table.removed(5)
+    for _ in range(linger_ticks):
         table.tick()
-        table.removed(5)
-        for _ in range(linger_ticks):
-            table.tick()
-        table.born(5)
-        table.add([(5, 6, 30, 0)])
-        row = table.tick()[0][5]
-        assert row["total_count"].tolist() == [1, 0]
-        assert row["total_sum_ns"].tolist() == [30, 0]
-        assert row["throttle_ended"] == row["removed"] == 0
-        assert table.buckets() == {(5, 0): {bucket_of(30): 1}}
-        table.removed(5)
-        for _ in range(lib.GROUP_LINGER_TICKS):
-            table.tick()
-    assert table.counters["groups_reused"] == 2
+    table.add([(5, 6, 40, 0), (4, 6, 7, 0), (5, 4, 50, 0)])
+    table.throttle(5, 10)
+    table.born(5)
+    table.add([(5, 6, 30, 0), (4, 6, 7, 0)])
+    rows, matrix = table.tick()
+    assert matrix == {(5, 6): (30, 1), (4, 6): (14, 2)}
+    assert rows[5]["total_count"].tolist() == [1, 0]
+    assert rows[5]["total_sum_ns"].tolist() == [30, 0]
+    assert rows[5]["throttle_ended"] == rows[5]["removed"] == 0
+    assert table.buckets() == {(5, 0): {bucket_of(30): 1}, (4, 0): {bucket_of(7): 2}}
+    assert table.counters["groups_reused"] == 1
+
+
+def test_an_id_that_comes_after_its_row_went_begins_anew() -> None:
+    table = Table()
+    table.add([(5, 6, 1000, 900)])
+    table.removed(5)
+    for _ in range(lib.GROUP_LINGER_TICKS):
+        table.tick()
+    table.born(5)
+    table.add([(5, 6, 30, 0)])
+    rows, _ = table.tick()
+    assert rows[5]["total_count"].tolist() == [1, 0]
+    assert table.buckets() == {(5, 0): {bucket_of(30): 1}}
 
 
 def test_a_birth_that_comes_after_the_first_samples_loses_none() -> None:
