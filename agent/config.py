@@ -122,7 +122,7 @@ class BudgetConfig(Section, frozen=True):
         Meta(
             ge=0.1,
             le=100,
-            description="The agent's own CPU, in per cent of one core; above it the sampling factor is raised.",
+            description="CPU for taking in samples, in per cent of one core; above it the sampling factor is raised.",
             extra={"unit": "%"},
         ),
     ] = 4.0

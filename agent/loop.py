@@ -197,7 +197,7 @@ class Agent:
             self._sampling,
             limits,
             dropped=(tick.agent.dropped or 0) - (before.dropped or 0),
-            own_cpu_pct=(tick.agent.cpu_ns - before.cpu_ns) / tick.interval_ns * 100,
+            drain_cpu_pct=(tick.agent.drain_cpu_ns - before.drain_cpu_ns) / tick.interval_ns * 100,
         )
         if state.factor != self._sampling.factor:
             log.warning("sampling: one wait in %d (was %d): %s", state.factor, self._sampling.factor, why)

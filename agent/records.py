@@ -177,11 +177,19 @@ class SelfSample:
     groups_refused: int | None
     sampling: int
     """Sampling factor now: one wait in `sampling` is sent."""
+    malformed: int | None = None
+    """Samples that made no sense."""
+    sketch_refused: int | None = None
+    """Samples in counts and sums, but in no percentile (no memory)."""
+    pairs_refused: int | None = None
+    """Samples in everything but the culprits (matrix full)."""
+    drain_cpu_ns: int = 0
+    """The part of cpu_ns that goes with the number of samples: emptying the rings."""
 
     @property
     def lost_samples(self) -> int:
         """Every sample that should be in the figures and is not."""
-        return (self.dropped or 0) + (self.unknown or 0) + (self.groups_refused or 0)
+        return sum(n or 0 for n in (self.dropped, self.unknown, self.groups_refused, self.malformed))
 
 
 @dataclass(frozen=True, slots=True)

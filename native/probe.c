@@ -409,7 +409,7 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 
 	btf = btf__load_vmlinux_btf();
 	if (!btf)
-		return fail(probe, error, message, -errno, "kernel BTF");
+		return fail(probe, error, message, errno == ESRCH ? -ENOENT : -errno, "kernel BTF");
 	find_features(btf, options, features);
 	btf__free(btf);
 	last_warning[0] = 0;

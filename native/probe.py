@@ -7,6 +7,7 @@ stages are made from it in agent/samples/wait.py.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -149,6 +150,8 @@ class Probe:
         self._probe = handle
         self._groups = groups
         self.features = features
+        self.drain_cpu_ns = 0
+        """CPU time of all `drain`s: what the number of samples costs us."""
         self._group_dtype = struct_dtype("group_tick")
         self._pair_dtype = struct_dtype("group_pair")
         self._bucket_dtype = struct_dtype("group_bucket")
@@ -221,7 +224,10 @@ class Probe:
 
     def drain(self) -> int:
         """Take what the kernel has sent. Number of records; ProbeError EBADMSG: a ring was broken and was reset."""
-        return int(_checked(lib.probe_drain(self._probe), "ring"))
+        begin_ns = time.thread_time_ns()
+        records = lib.probe_drain(self._probe)
+        self.drain_cpu_ns += time.thread_time_ns() - begin_ns
+        return int(_checked(records, "ring"))
 
     def flush(self) -> int:
         """Have part-filled batches sent. Number of CPUs that had one."""

@@ -1,8 +1,8 @@
 """How many waits are sent: all, or under overload one in `factor`.
 
-The factor doubles when samples were dropped or the agent was over its CPU budget in the last tick, and halves after
-`CALM_TICKS` ticks with neither, so that it does not swing. The cost of a tick does not fall as the factor does (much
-of it is per group), so a calm tick is one at under half of the budget.
+The factor doubles when samples were dropped, or when emptying the rings alone took more than the CPU budget, in the
+last tick. It halves after `CALM_TICKS` ticks with neither, so that it does not swing; a tick is calm at under half of
+the budget. What a tick costs by its number of groups does not count here: fewer samples would not make it cheaper.
 """
 
 from __future__ import annotations
@@ -29,17 +29,21 @@ class SamplingLimits:
 
 
 def decide_sampling(
-    state: SamplingState, limits: SamplingLimits, *, dropped: int, own_cpu_pct: float
+    state: SamplingState, limits: SamplingLimits, *, dropped: int, drain_cpu_pct: float
 ) -> tuple[SamplingState, str | None]:
-    """The next state, and the reason if the factor changed. `dropped` and `own_cpu_pct` are of the last tick."""
-    over_budget = own_cpu_pct > limits.cpu_budget_pct
+    """The next state, and the reason if the factor changed. Both figures are of the last tick."""
+    over_budget = drain_cpu_pct > limits.cpu_budget_pct
     if dropped or over_budget:
         factor = min(state.factor * 2, limits.max_factor)
         if factor == state.factor:
             return SamplingState(factor), None
-        why = f"{dropped} samples dropped" if dropped else f"{own_cpu_pct:.1f} % CPU of {limits.cpu_budget_pct:g} %"
+        why = (
+            f"{dropped} samples dropped"
+            if dropped
+            else f"{drain_cpu_pct:.1f} % CPU for samples, of {limits.cpu_budget_pct:g} %"
+        )
         return SamplingState(factor), why
-    if own_cpu_pct > limits.cpu_budget_pct / 2 or state.factor == 1:
+    if drain_cpu_pct > limits.cpu_budget_pct / 2 or state.factor == 1:
         return SamplingState(state.factor), None
     if state.calm_ticks + 1 < CALM_TICKS:
         return SamplingState(state.factor, state.calm_ticks + 1), None

@@ -100,11 +100,19 @@ HOST_FAMILIES: tuple[Family, ...] = (
     counter("agent_samples_consumed_total", "Samples read by the agent.", HostColumn(lambda v: v.tick.agent.consumed)),
     counter(
         "agent_samples_lost_total",
-        "Samples that are missing in the figures: dropped (ring full), unknown (no such group), "
-        "groups_refused (group table full).",
+        "Samples that are missing in the figures: dropped (ring full), unknown (length not known), "
+        "groups_refused (group table full), malformed.",
         HostColumn(lambda v: v.tick.agent.dropped, (("reason", "dropped"),)),
         HostColumn(lambda v: v.tick.agent.unknown, (("reason", "unknown"),)),
         HostColumn(lambda v: v.tick.agent.groups_refused, (("reason", "groups_refused"),)),
+        HostColumn(lambda v: v.tick.agent.malformed, (("reason", "malformed"),)),
+    ),
+    counter(
+        "agent_samples_incomplete_total",
+        "Samples in counts and sums, but not in percentiles (sketch_refused: no memory) or culprits "
+        "(pairs_refused: matrix full).",
+        HostColumn(lambda v: v.tick.agent.sketch_refused, (("reason", "sketch_refused"),)),
+        HostColumn(lambda v: v.tick.agent.pairs_refused, (("reason", "pairs_refused"),)),
     ),
     counter(
         "agent_samples_skipped_total",
@@ -114,7 +122,7 @@ HOST_FAMILIES: tuple[Family, ...] = (
     ),
     counter(
         "agent_events_lost_total",
-        "Throttle events that found their ring full.",
+        "Throttle and cgroup events that found their ring full.",
         HostColumn(lambda v: v.tick.agent.events_lost),
     ),
     gauge("agent_sampling_factor", "One wait in so many is sent.", HostColumn(lambda v: v.tick.agent.sampling)),

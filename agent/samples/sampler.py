@@ -216,6 +216,10 @@ class Sampler:
             own=counters.own if counters else None,
             events_lost=counters.events_lost if counters else None,
             groups_refused=counters.groups_refused if counters else None,
+            malformed=counters.malformed if counters else None,
+            sketch_refused=counters.sketch_refused if counters else None,
+            pairs_refused=counters.pairs_refused if counters else None,
+            drain_cpu_ns=self._probe.drain_cpu_ns if self._probe else 0,
             sampling=sampling,
         )
 
