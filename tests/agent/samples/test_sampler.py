@@ -22,6 +22,8 @@ class BrokenProbe:
 
     features = ProbeFeatures(True, "task", None, 1, 2, 0, 0)
 
+    drain_cpu_ns = 0
+
     def __init__(self) -> None:
         self.cuts = 0
 
