@@ -63,31 +63,33 @@ static __always_inline void batch_add(struct wait_cpu *here, uint64_t victim_id,
 		batch_send(here);
 }
 
-/* How long `next` waited, or false if that cannot be known. */
+/* How long `next` waited, or false if that cannot be known. `task` may be NULL. */
 static __always_inline bool wait_end_ns(struct task_struct *next, struct task_wait *task, uint64_t clock_ns,
 					uint64_t *wait_ns)
 {
-	uint64_t queued_ns, queued_for_ns, waited_ns;
+	uint64_t queued_ns, waited_ns;
 
 	if (use_wakeup_stamps()) {
-		queued_ns = task->waited_ns;
-		task->waited_ns = 0;
+		queued_ns = task ? task->waited_ns : 0;
+		if (task)
+			task->waited_ns = 0;
 		*wait_ns = clock_ns > queued_ns ? clock_ns - queued_ns : 0;
 		return queued_ns != 0;
 	}
 	queued_ns = next->sched_info.last_queued;
-	queued_for_ns = queued_ns && clock_ns > queued_ns ? clock_ns - queued_ns : 0;
-	waited_ns = next->sched_info.run_delay + queued_for_ns;
-	/* A task that ran before we saw it: its earlier waits are not ours to report. */
-	if (!task->arrivals && next->sched_info.pcount)
-		*wait_ns = queued_for_ns;
-	else
+	*wait_ns = queued_ns && clock_ns > queued_ns ? clock_ns - queued_ns : 0;
+	if (!task)
+		return true; /* but for what it waited before a migration */
+	waited_ns = next->sched_info.run_delay + *wait_ns;
+	/* Of a task that ran before we saw it the earlier waits are not ours to report. */
+	if (task->arrivals || !next->sched_info.pcount)
 		*wait_ns = waited_ns - task->waited_ns;
 	task->waited_ns = waited_ns;
 	return true;
 }
 
-static __always_inline void task_leaves(struct wait_cpu *here, struct task_struct *prev, bool preempt)
+static __always_inline void task_leaves(struct wait_cpu *here, struct task_struct *prev, bool preempt,
+					uint64_t clock_ns)
 {
 	bool throttled = task_is_throttled(prev), runnable;
 	struct task_wait *task;
@@ -98,18 +100,16 @@ static __always_inline void task_leaves(struct wait_cpu *here, struct task_struc
 	cpu = bpf_get_smp_processor_id();
 	runnable = preempt || task_is_running(prev);
 	if (throttled) {
-		here->last_throttle_clock = run_queue_clock(prev);
+		here->last_throttle_clock = clock_ns;
 		throttle_begin(prev, cpu, runnable);
 	}
-	if (!runnable)
-		return;
 	task = bpf_task_storage_get(&task_waits, prev, NULL, create_in_scheduler);
 	if (!task)
 		return;
-	if (throttled)
+	if (throttled && runnable)
 		task->throttled_cpu_plus_1 = cpu + 1;
 	if (use_wakeup_stamps())
-		task->waited_ns = bpf_ktime_get_ns();
+		task->waited_ns = runnable ? clock_ns : 0;
 }
 
 /*
@@ -181,17 +181,13 @@ static __always_inline uint64_t task_arrives(struct wait_cpu *here, struct task_
 	bool known;
 
 	task = bpf_task_storage_get(&task_waits, next, NULL, create_in_scheduler);
-	if (!task) {
-		here->unknown++;
-		return group_of(next);
-	}
 	known = wait_end_ns(next, task, clock_ns, &wait_ns);
-	group_id = group_of_arrival(next, task);
+	group_id = task ? group_of_arrival(next, task) : group_of(next);
 	if (!known) {
 		here->unknown++;
 		return group_id;
 	}
-	if (kernel_has_bandwidth()) {
+	if (kernel_has_bandwidth() && task) {
 		uint32_t cpu_plus_1 = task->throttled_cpu_plus_1;
 
 		task->throttled_cpu_plus_1 = 0;
@@ -222,7 +218,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	if (!here)
 		return 0;
 	if (prev->pid)
-		task_leaves(here, prev, preempt);
+		task_leaves(here, prev, preempt, clock_ns);
 	if (next->pid) {
 		here->waits++;
 		run_begin(here, task_arrives(here, next, clock_ns), clock_ns);
@@ -237,7 +233,7 @@ static __always_inline int stamp_wakeup(struct task_struct *woken)
 {
 	struct task_wait *task = bpf_task_storage_get(&task_waits, woken, NULL, create_in_scheduler);
 
-	if (task)
+	if (task && !task->waited_ns) /* else it is queued already */
 		task->waited_ns = bpf_ktime_get_ns();
 	return 0;
 }

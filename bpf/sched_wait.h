@@ -61,7 +61,7 @@ struct wait_cpu {
 	uint64_t sampled_out;            /* waits left out by the sampling factor */
 	uint64_t own;                    /* waits of the agent's own threads: counted, not sent */
 	uint64_t own_wait_ns;            /* and how long these were */
-	uint64_t unknown;                /* waits without a length: no task storage, or no wakeup stamp */
+	uint64_t unknown;                /* waits without a length: without sched_info, no wakeup was seen */
 	uint64_t events_lost;            /* throttle and cgroup events that found the event ring full */
 	uint64_t reserved;
 };
