@@ -46,11 +46,12 @@ static __always_inline bool kernel_has_bandwidth(void)
  */
 static __always_inline bool task_is_throttled(struct task_struct *task)
 {
-	if (!kernel_has_bandwidth())
+	/* of the group or any above: in a cache line that is at hand, unlike what follows */
+	if (!kernel_has_bandwidth() || task->se.cfs_rq->throttle_count == 0)
 		return false;
 	if (bpf_core_field_exists(task->throttled))
 		return task->throttled;
-	return task->se.cfs_rq->throttle_count > 0 && task->prio >= 100 /* MAX_RT_PRIO */;
+	return task->prio >= 100; /* MAX_RT_PRIO: a real-time task goes on in a throttled group */
 }
 
 /*

@@ -49,25 +49,84 @@ struct {
 	__uint(max_entries, 1 << 20); /* 1900 births between two drains */
 } events SEC(".maps");
 
-/*
- * Per task, for its whole life: adding and deleting at each wait costs five times as much. Made at fork, and for the
- * tasks that are there at the start by an iterator: up to 6.3 the storage comes from kmalloc, which under
- * memory pressure wakes kswapd, and that must not happen under the run-queue lock.
- */
+/* What is known of a task, for its whole life: adding and deleting at each wait costs five times as much. */
 struct task_wait {
-	uint64_t waited_ns;            /* all wait that was already reported; the fallback: since when it is runnable */
-	uint32_t arrivals;             /* 0: never seen to arrive; else it only matters that it changes */
-	uint32_t throttled_cpu_plus_1; /* taken off that CPU by a quota; 0: not */
-	uint64_t css_set;              /* whose group group_id is; an address, never followed */
+	uint64_t waited_ns; /* all wait that was already reported; the fallback: since when it is runnable */
+	uint64_t css_set; /* whose group group_id is: an address, never followed; 0: the task was not seen to arrive */
 	uint64_t group_id;
+	uint32_t throttled_cpu_plus_1; /* taken off that CPU by a quota; 0: not */
+	uint32_t reserved;
 };
 
+/*
+ * By pid, a cache line per task, found without a call. Two live tasks may want one slot: it stays with the first,
+ * the other has task storage, whose look-up is a call and three cache lines. Taken at fork (at the start: by an
+ * iterator), given back when the task is freed.
+ */
+enum { TASK_SLOTS = 32768 };
+
+struct task_slot {
+	uint64_t owner; /* address of the task; 0: free */
+	struct task_wait wait;
+	uint64_t reserved[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for its alignment: not mapped */
+	__uint(max_entries, TASK_SLOTS);
+	__type(key, uint32_t);
+	__type(value, struct task_slot);
+} task_slots SEC(".maps");
+
+_Static_assert(sizeof(struct task_slot) == 64, "a cache line");
+
+/*
+ * Made at fork, too: up to 6.3 storage comes from kmalloc, which under memory pressure wakes kswapd, and that
+ * must not happen under the run-queue lock.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct task_wait);
 } task_waits SEC(".maps");
+
+static __always_inline struct task_slot *slot_of(struct task_struct *task)
+{
+	uint32_t index = (uint32_t)task->pid & (TASK_SLOTS - 1);
+
+	return bpf_map_lookup_elem(&task_slots, &index);
+}
+
+static __always_inline struct task_wait *task_wait_of(struct task_struct *task)
+{
+	struct task_slot *slot = slot_of(task);
+
+	if (slot && slot->owner == (uint64_t)task)
+		return &slot->wait;
+	return bpf_task_storage_get(&task_waits, task, NULL, create_in_scheduler);
+}
+
+/* Before the task is switched to. */
+static __always_inline void task_wait_make(struct task_struct *task)
+{
+	struct task_slot *slot = slot_of(task);
+	uint64_t owner = slot ? __sync_val_compare_and_swap(&slot->owner, 0, (uint64_t)task) : 0;
+
+	if (owner && owner != (uint64_t)task)
+		bpf_task_storage_get(&task_waits, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+}
+
+static __always_inline void task_wait_drop(struct task_struct *task)
+{
+	struct task_slot *slot = slot_of(task);
+
+	if (!slot || slot->owner != (uint64_t)task)
+		return;
+	__builtin_memset(&slot->wait, 0, sizeof(slot->wait));
+	__sync_lock_test_and_set(&slot->owner, 0);
+}
 
 static __always_inline struct wait_cpu *this_cpu(void)
 {

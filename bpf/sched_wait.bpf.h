@@ -11,7 +11,7 @@
 
 #include "bpf/throttle.bpf.h"
 
-enum { GROUP_CHECK_ARRIVALS = 64 };
+enum { GROUP_CHECK_ARRIVALS = 64 }; /* about: the clock's last bits decide */
 
 static __always_inline bool use_wakeup_stamps(void)
 {
@@ -82,7 +82,7 @@ static __always_inline bool wait_end_ns(struct task_struct *next, struct task_wa
 		return true; /* but for what it waited before a migration */
 	waited_ns = next->sched_info.run_delay + *wait_ns;
 	/* Of a task that ran before we saw it the earlier waits are not ours to report. */
-	if (task->arrivals || !next->sched_info.pcount)
+	if (task->css_set || !next->sched_info.pcount)
 		*wait_ns = waited_ns - task->waited_ns;
 	task->waited_ns = waited_ns;
 	return true;
@@ -103,7 +103,7 @@ static __always_inline void task_leaves(struct wait_cpu *here, struct task_struc
 		here->last_throttle_clock = clock_ns;
 		throttle_begin(prev, cpu, runnable);
 	}
-	task = bpf_task_storage_get(&task_waits, prev, NULL, create_in_scheduler);
+	task = task_wait_of(prev);
 	if (!task)
 		return;
 	if (throttled && runnable)
@@ -152,15 +152,14 @@ static __always_inline void run_begin(struct wait_cpu *here, uint64_t group_id, 
  * The task's group, remembered with its css_set, which a move to another group replaces. Looked up again now and
  * then all the same: a css_set that was freed may come back at the same address.
  */
-static __always_inline uint64_t group_of_arrival(struct task_struct *next, struct task_wait *task)
+static __always_inline uint64_t group_of_arrival(struct task_struct *next, struct task_wait *task, uint64_t clock_ns)
 {
 	uint64_t css_set = (uint64_t)next->cgroups;
 
-	if (task->css_set != css_set || task->arrivals % GROUP_CHECK_ARRIVALS == 0) {
+	if (task->css_set != css_set || clock_ns % GROUP_CHECK_ARRIVALS == 0) {
 		task->css_set = css_set;
 		task->group_id = group_of(next);
 	}
-	task->arrivals++;
 	return task->group_id;
 }
 
@@ -180,9 +179,9 @@ static __always_inline uint64_t task_arrives(struct wait_cpu *here, struct task_
 	struct task_wait *task;
 	bool known;
 
-	task = bpf_task_storage_get(&task_waits, next, NULL, create_in_scheduler);
+	task = task_wait_of(next);
 	known = wait_end_ns(next, task, clock_ns, &wait_ns);
-	group_id = task ? group_of_arrival(next, task) : group_of(next);
+	group_id = task ? group_of_arrival(next, task, clock_ns) : group_of(next);
 	if (!known) {
 		here->unknown++;
 		return group_id;
@@ -231,7 +230,7 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 
 static __always_inline int stamp_wakeup(struct task_struct *woken)
 {
-	struct task_wait *task = bpf_task_storage_get(&task_waits, woken, NULL, create_in_scheduler);
+	struct task_wait *task = task_wait_of(woken);
 
 	if (task && !task->waited_ns) /* else it is queued already */
 		task->waited_ns = bpf_ktime_get_ns();
@@ -254,7 +253,14 @@ int BPF_PROG(sched_wakeup_new, struct task_struct *woken)
 SEC("tp_btf/task_newtask")
 int BPF_PROG(task_newtask, struct task_struct *task)
 {
-	bpf_task_storage_get(&task_waits, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	task_wait_make(task);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(task_free, struct task_struct *task)
+{
+	task_wait_drop(task);
 	return 0;
 }
 
@@ -265,7 +271,7 @@ int tasks_at_start(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 
 	if (task)
-		bpf_task_storage_get(&task_waits, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		task_wait_make(task);
 	return 0;
 }
 

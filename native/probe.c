@@ -274,7 +274,7 @@ static int run_iterator(struct bpf_link *link)
 /* Every task gets its storage before it is looked at. */
 static int prepare_tasks(struct probe *probe)
 {
-	int err = attach(probe, "task_newtask");
+	int err = attach(probe, "task_free") ?: attach(probe, "task_newtask");
 	struct bpf_link *link;
 
 	if (err)
