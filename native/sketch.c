@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 
 enum {
-	SLOTS = SKETCH_OCTAVES * SKETCH_OCTAVE_BUCKETS,
 	SLOT_INDEX = SKETCH_INDEX_MIN + 1, /* index of slot 0 */
 	BINADE_SLOT = 4038,                /* slot of sketch_bounds[0] in [2^63, 2^64), see sketch_slot */
 };
@@ -135,49 +134,54 @@ static bool sum_octave(const struct sketch *const *sketches, size_t n_sketches, 
 void sketch_quantiles(const struct sketch *const *sketches, size_t n_sketches, const struct sketch_arena *arena,
 		      uint64_t max_ns, const double *q, size_t n, double *out_ns)
 {
-	uint64_t sums[SKETCH_OCTAVE_BUCKETS], count = 0, reached = 0;
+	uint64_t sums[SKETCH_OCTAVE_BUCKETS], count = 0, reached = 0, rank = 0;
 	size_t done = 0;
 
 	for (size_t k = 0; k < n_sketches; k++) {
 		count += sketch_count(sketches[k], arena);
 		reached += sketches[k]->zero_count;
 	}
-	for (; done < n && (count == 0 || quantile_rank(q[done], count) <= reached); done++)
+	for (; done < n && (count == 0 || (rank = quantile_rank(q[done], count)) <= reached); done++)
 		out_ns[done] = count ? 0 : NAN;
 
 	for (uint32_t octave = 0; octave < SKETCH_OCTAVES && done < n; octave++) {
 		if (!sum_octave(sketches, n_sketches, arena, octave, sums))
 			continue;
-		for (uint32_t i = 0; i < SKETCH_OCTAVE_BUCKETS; i++) {
-			if (sums[i] == 0)
-				continue;
+		for (uint32_t i = 0; i < SKETCH_OCTAVE_BUCKETS && done < n; i++) {
 			reached += sums[i];
-			for (; done < n && quantile_rank(q[done], count) <= reached; done++)
-				out_ns[done] = slot_value_ns((int32_t)(octave * SKETCH_OCTAVE_BUCKETS + i), max_ns);
+			while (rank <= reached) {
+				out_ns[done++] = slot_value_ns((int32_t)(octave * SKETCH_OCTAVE_BUCKETS + i), max_ns);
+				if (done == n)
+					break;
+				rank = quantile_rank(q[done], count);
+			}
 		}
 	}
 }
 
-/* Adds only if `add`; else says whether it could. */
+/* Adds only if `add`; else says whether it could. A bucket of the lower schema ends where its width divides the index. */
 static int fold(const struct sketch *s, const struct sketch_arena *arena, int schema, int32_t first_index,
 		uint64_t *counts, size_t n, bool add)
 {
 	int halvings = SKETCH_SCHEMA - schema;
 
-	for (int32_t slot = 0; slot < SLOTS; slot++) {
-		const uint64_t *octave = octave_counts(s, arena, (uint32_t)slot / SKETCH_OCTAVE_BUCKETS);
-		int64_t j = (int64_t)((slot + SLOT_INDEX + (1 << halvings) - 1) >> halvings) - first_index;
+	for (int32_t octave = 0; octave < SKETCH_OCTAVES; octave++) {
+		const uint64_t *slots = octave_counts(s, arena, (uint32_t)octave);
+		uint64_t sum = 0;
 
-		if (!octave) {
-			slot |= SKETCH_OCTAVE_BUCKETS - 1; /* on to the next octave */
-			continue;
+		for (int32_t i = 0; slots && i < SKETCH_OCTAVE_BUCKETS; i++) {
+			int32_t index = SLOT_INDEX + octave * SKETCH_OCTAVE_BUCKETS + i;
+			int64_t j = (int64_t)((index + (1 << halvings) - 1) >> halvings) - first_index;
+
+			sum += slots[i];
+			if ((index & ((1 << halvings) - 1)) && i + 1 < SKETCH_OCTAVE_BUCKETS)
+				continue;
+			if (sum && (j < 0 || (uint64_t)j >= n))
+				return -ERANGE;
+			if (sum && add)
+				counts[j] += sum;
+			sum = 0;
 		}
-		if (octave[slot % SKETCH_OCTAVE_BUCKETS] == 0)
-			continue;
-		if (j < 0 || (uint64_t)j >= n)
-			return -ERANGE;
-		if (add)
-			counts[j] += octave[slot % SKETCH_OCTAVE_BUCKETS];
 	}
 	return 0;
 }

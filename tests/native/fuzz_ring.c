@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libFuzzer harness of the ring decoder. The input: 8 bytes for the consumer's position, 2 for how far the producer is
+ * libFuzzer harness of the ring decoder. The input: 3 bytes for the consumer's position, 2 for how far the producer is
  * ahead, then the ring's content. A second, plain decoder of the same memory is the oracle; the sanitizer sees each
  * byte of a record that is handed out.
  */
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIZE = 4096, HEADER_BYTES = 8 };
+enum { SIZE = 4096, HEADER_BYTES = 8, HEAD_BYTES = 5 };
 
 struct trace {
 	uint64_t records;
@@ -69,6 +69,7 @@ static uint64_t expect(const uint8_t *content, uint64_t consumer, uint64_t ahead
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
+	static const uint64_t around[] = { 0, 1ull << 32, 1ull << 63, 12345678ull * SIZE };
 	uint64_t consumer, producer, content_bytes, begin;
 	struct trace expected = { 0 }, found = { 0 };
 	uint8_t *data = aligned_alloc(4096, 2 * SIZE); /* its end is watched */
@@ -78,14 +79,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	bool broken;
 
 	assert(data);
-	if (size < sizeof(begin) + sizeof(ahead)) {
+	if (size < HEAD_BYTES) {
 		free(data);
 		return 0;
 	}
-	memcpy(&begin, input, sizeof(begin));
-	memcpy(&ahead, input + sizeof(begin), sizeof(ahead));
-	input += sizeof(begin) + sizeof(ahead);
-	content_bytes = size - sizeof(begin) - sizeof(ahead);
+	begin = around[input[0] % 4] + 8 * (uint64_t)(int8_t)input[1] + (input[2] == 1);
+	memcpy(&ahead, input + 3, sizeof(ahead));
+	input += HEAD_BYTES;
+	content_bytes = size - HEAD_BYTES;
 	for (size_t i = 0; i < 2 * SIZE; i++) /* the content again and again; both halves alike, as mapped twice */
 		data[i] = content_bytes ? input[i % SIZE % content_bytes] : 0;
 

@@ -208,9 +208,16 @@ def test_waits_of_0_ns_and_waits_that_were_all_throttle_blame_nobody() -> None:
     assert matrix == {(5, 0): (8, 1)}
     assert rows[5]["wait_count"] == 3
     assert rows[5]["contention_ns"] == 8
+
+
+def test_a_wait_has_the_class_of_its_larger_part() -> None:
+    """Contention if they are equal; the shortest and the longest wait have a bucket too."""
+    table = Table()
+    table.add([(5, 6, 0, 0), (5, 6, 900, 900), (5, 6, 100, 50), (5, 6, 101, 51), (5, 6, 1, 0), (5, 6, 2**56 - 1, 0)])
+    table.tick()
     assert table.buckets() == {
-        (5, lib.WAIT_CONTENTION): {bucket_of(0): 1, bucket_of(8): 1},
-        (5, lib.WAIT_THROTTLE): {bucket_of(900): 1},
+        (5, lib.WAIT_CONTENTION): {bucket_of(wait_ns): 1 for wait_ns in (0, 1, 100, 2**56 - 1)},
+        (5, lib.WAIT_THROTTLE): {bucket_of(wait_ns): 1 for wait_ns in (101, 900)},
     }
 
 
@@ -228,6 +235,20 @@ def test_throttles_are_counted_where_they_begin_and_measured_where_they_end() ->
     assert close(row["throttle_p99_ns"], exact_quantile(durations_ns, 0.99))
     assert row["wait_count"] == 0
     assert math.isnan(row["p99_ns"])
+
+
+def test_no_percentile_is_above_the_maximum_of_its_tick() -> None:
+    """A value at the lower end of its bucket, after a tick of larger ones."""
+    first_ns = math.floor(lib.sketch_upper_ns(lib.sketch_index(10**6))) + 1
+    table = Table()
+    for value_ns in (10**9, first_ns):
+        table.add([(5, 6, value_ns, 0)])
+        table.throttle(5, value_ns)
+        row = table.tick()[0][5]
+        assert row["max_ns"] == value_ns
+        assert close(row["p99_ns"], value_ns)
+        assert row["p99_ns"] <= value_ns
+        assert row["throttle_p99_ns"] <= value_ns
 
 
 def test_totals_and_buckets_are_the_sums_of_the_ticks() -> None:
@@ -304,7 +325,7 @@ def test_a_group_that_is_removed_before_its_first_sample_does_not_stay() -> None
 def test_an_id_that_is_born_again_begins_anew(linger_ticks: int) -> None:
     """While the row of the removed group is still there: nothing of it is left, in the row nor in the matrix."""
     table = Table()
-    table.add([(5, 6, 1000, 900)])
+    table.add([(5, 6, 1000, 900), (5, 6, 2000, 0)])
     table.throttle(5, 10)
     table.tick()
     table.removed(5)
@@ -325,7 +346,7 @@ def test_an_id_that_is_born_again_begins_anew(linger_ticks: int) -> None:
 
 def test_an_id_that_comes_after_its_row_went_begins_anew() -> None:
     table = Table()
-    table.add([(5, 6, 1000, 900)])
+    table.add([(5, 6, 1000, 900), (5, 6, 2000, 0)])
     table.removed(5)
     for _ in range(lib.GROUP_LINGER_TICKS):
         table.tick()
