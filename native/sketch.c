@@ -13,6 +13,7 @@ enum {
 };
 
 _Static_assert(sizeof(struct sketch_octave) == 512, "octaves share no cache line");
+_Static_assert((SLOT_INDEX + SKETCH_OCTAVE_BUCKETS - 1) % SKETCH_OCTAVE_BUCKETS == 0, "buckets end where octaves do");
 
 int sketch_arena_init(struct sketch_arena *arena, uint32_t capacity)
 {
@@ -159,7 +160,10 @@ void sketch_quantiles(const struct sketch *const *sketches, size_t n_sketches, c
 	}
 }
 
-/* Adds only if `add`; else says whether it could. A bucket of the lower schema ends where its width divides the index. */
+/*
+ * Adds only if `add`; else says whether it could. A bucket of the lower schema ends where its width divides the
+ * index, and so does an octave.
+ */
 static int fold(const struct sketch *s, const struct sketch_arena *arena, int schema, int32_t first_index,
 		uint64_t *counts, size_t n, bool add)
 {
@@ -174,7 +178,7 @@ static int fold(const struct sketch *s, const struct sketch_arena *arena, int sc
 			int64_t j = (int64_t)((index + (1 << halvings) - 1) >> halvings) - first_index;
 
 			sum += slots[i];
-			if ((index & ((1 << halvings) - 1)) && i + 1 < SKETCH_OCTAVE_BUCKETS)
+			if (index & ((1 << halvings) - 1))
 				continue;
 			if (sum && (j < 0 || (uint64_t)j >= n))
 				return -ERANGE;

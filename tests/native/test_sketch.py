@@ -189,6 +189,17 @@ def test_fold_adds_nothing_if_a_value_is_outside() -> None:
     lib.sketch_arena_free(arena)
 
 
+@given(st.integers(1, U64_MAX), st.integers(0, 6))
+def test_fold_needs_room_for_the_values_buckets_only(value: int, schema: int) -> None:
+    arena, sketch = ffi.new("struct sketch_arena *"), ffi.new("struct sketch *")
+    assert lib.sketch_arena_init(arena, 1) == 0
+    lib.sketch_insert(sketch, arena, value, 3)
+    counts = ffi.new("uint64_t[1]")
+    assert lib.sketch_fold(sketch, arena, schema, -(-lib.sketch_index(value) >> (6 - schema)), counts, 1) == 0
+    assert counts[0] == 3
+    lib.sketch_arena_free(arena)
+
+
 def test_quantiles_of_several_sketches_are_those_of_their_union() -> None:
     """Sketches of one arena, of different ranges, one of them empty."""
     data = [DISTRIBUTIONS["lognormal"], DISTRIBUTIONS["uniform"], np.array([], dtype=np.uint64)]
