@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How the groups lie in memory: private to native/groups.c (fills it) and native/groups_tick.c (reads it out).
+ * How the groups lie in memory: private to native/group_table.c (memory and rows),
+ * native/groups.c (fills it) and native/groups_tick.c (reads it out).
  *
  * Rows and cells are fixed arrays, in the order in which they were first needed, and an index finds them. Position 0
  * of an array stands for nothing.
@@ -121,7 +122,11 @@ static inline void index_put(struct index *index, uint64_t hash, uint32_t positi
 	index->slots[slot] = position;
 }
 
-/* groups.c */
+/* The row of an id >= 1, or NULL. */
+struct group *group_find(struct groups *groups, uint64_t id);
+/* The same, made if need be; NULL: the table is full. */
+struct group *group_of(struct groups *groups, uint64_t id);
+/* Back to all zeros but for its id. What it had in the sketch arena stays there until the tick ends. */
 void group_clear(struct groups *groups, struct group *group);
 void group_delete(struct groups *groups, struct group *group);
 

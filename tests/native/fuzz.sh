@@ -13,7 +13,7 @@ for name in "$@"; do
 	clang -O1 -g -std=gnu11 -Wall -Wextra -Werror -I. \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 		-o "build/fuzz/$name" "tests/native/$name.c" \
-		native/ring.c native/sketch.c native/groups.c native/groups_tick.c -lm
+		native/ring.c native/sketch.c native/group_table.c native/groups.c native/groups_tick.c -lm
 	echo "$name: $seconds s"
 	"build/fuzz/$name" -max_total_time="$seconds" -max_len=4106 -verbosity=0 -print_final_stats=1 \
 		-artifact_prefix="build/fuzz/$name." "$corpus"
