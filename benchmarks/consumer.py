@@ -166,7 +166,7 @@ def callback(rng: np.random.Generator, groups: int, rounds: int) -> list[float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=200)
     rounds = parser.parse_args().rounds
     rng = np.random.default_rng(1)
     kept = True
@@ -177,7 +177,7 @@ def main() -> int:
     )
     for groups, bound_ns in BOUNDS_NS.items():
         ours, ticks = consumer(rng, groups, rounds)
-        theirs = callback(rng, groups, max(3, rounds // 10))
+        theirs = callback(rng, groups, max(3, rounds // 20))
         ratio = min(theirs) / min(ours)
         kept &= bound_ns is None or min(ours) <= bound_ns
         kept &= groups != RATIO_GROUPS or ratio >= RATIO_MIN

@@ -75,24 +75,6 @@ void groups_free(struct groups *groups)
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
-/* The slot of an id, or the empty one where it would be. */
-static inline uint32_t id_slot(const struct groups *groups, uint64_t id)
-{
-	const struct index *index = &groups->row_of;
-	uint32_t slot = index_home(index, spread(id)), row;
-
-	while ((row = index->slots[slot]) && groups->rows[row].id != id)
-		slot = (slot + 1) & index->mask;
-	return slot;
-}
-
-struct group *group_find(struct groups *groups, uint64_t id)
-{
-	uint32_t row = groups->row_of.slots[id_slot(groups, id)];
-
-	return row ? &groups->rows[row] : NULL;
-}
-
 static void row_of_grow(struct groups *groups)
 {
 	index_reset(&groups->row_of, 2 * (uint32_t)groups->counters.groups_live);
@@ -101,7 +83,7 @@ static void row_of_grow(struct groups *groups)
 			index_put(&groups->row_of, spread(groups->rows[row].id), row);
 }
 
-static struct group *group_add(struct groups *groups, uint64_t id)
+struct group *group_add(struct groups *groups, uint64_t id)
 {
 	uint32_t row = groups->first_free;
 
@@ -120,13 +102,6 @@ static struct group *group_add(struct groups *groups, uint64_t id)
 	groups->counters.groups_born++;
 	groups->counters.groups_live++;
 	return &groups->rows[row];
-}
-
-struct group *group_of(struct groups *groups, uint64_t id)
-{
-	struct group *group = group_find(groups, id);
-
-	return group ? group : group_add(groups, id);
 }
 
 void group_clear(struct groups *groups, struct group *group)

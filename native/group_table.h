@@ -122,12 +122,37 @@ static inline void index_put(struct index *index, uint64_t hash, uint32_t positi
 	index->slots[slot] = position;
 }
 
-/* The row of an id >= 1, or NULL. */
-struct group *group_find(struct groups *groups, uint64_t id);
-/* The same, made if need be; NULL: the table is full. */
-struct group *group_of(struct groups *groups, uint64_t id);
+/* A row for an id that has none; NULL: the table is full. */
+struct group *group_add(struct groups *groups, uint64_t id);
 /* Back to all zeros but for its id. What it had in the sketch arena stays there until the tick ends. */
 void group_clear(struct groups *groups, struct group *group);
 void group_delete(struct groups *groups, struct group *group);
+
+/* The slot of an id, or the empty one where it would be. */
+static inline uint32_t id_slot(const struct groups *groups, uint64_t id)
+{
+	const struct index *index = &groups->row_of;
+	uint32_t slot = index_home(index, spread(id)), row;
+
+	while ((row = index->slots[slot]) && groups->rows[row].id != id)
+		slot = (slot + 1) & index->mask;
+	return slot;
+}
+
+/* The row of an id >= 1, or NULL. */
+static inline struct group *group_find(struct groups *groups, uint64_t id)
+{
+	uint32_t row = groups->row_of.slots[id_slot(groups, id)];
+
+	return row ? &groups->rows[row] : NULL;
+}
+
+/* The same, made if need be; NULL: the table is full. */
+static inline struct group *group_of(struct groups *groups, uint64_t id)
+{
+	struct group *group = group_find(groups, id);
+
+	return group ? group : group_add(groups, id);
+}
 
 #endif
