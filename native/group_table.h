@@ -102,6 +102,9 @@ static inline void index_reset(struct index *index, uint32_t entries)
 {
 	uint32_t bits = index_bits(entries);
 
+	/* never beyond its memory: at entries_max it is as large as it gets */
+	while (sizeof(*index->slots) << bits > index->bytes)
+		bits--;
 	memset(index->slots, 0, (index->mask + 1ul) * sizeof(*index->slots));
 	index->mask = (1u << bits) - 1;
 	index->shift = 64 - bits;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
@@ -541,3 +543,21 @@ def test_many_ticks_of_changing_groups_do_not_grow_the_memory() -> None:
             early_bytes = resident_bytes()
     assert resident_bytes() - early_bytes < 4 << 20
     assert table.counters["groups_born"] == 20_000
+
+
+@pytest.mark.parametrize("max_groups", [64, 100, 1024])
+def test_a_matrix_that_is_full_to_the_last_cell_stays_within_its_memory(max_groups: int) -> None:
+    """Its index must not grow once more at the last cell. A child process, since the defect is a crash."""
+    code = f"""
+from native._slackwater import ffi, lib
+groups = lib.groups_new({max_groups})
+batch = ffi.new("struct wait_batch *", {{"count": 1, "weight": 1}})
+size = ffi.offsetof("struct wait_batch", "samples") + ffi.sizeof("struct wait_sample")
+for n in range(20 * {max_groups}):
+    batch.samples[0] = (1 + n % {max_groups}, 1 + n // {max_groups}, 7, 0)
+    lib.groups_on_batch(groups, batch, size)
+counters = ffi.new("struct groups_counters *")
+lib.groups_read_counters(groups, counters)
+assert counters.consumed == 20 * {max_groups} and counters.pairs_refused > 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
