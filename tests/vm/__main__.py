@@ -1,0 +1,102 @@
+"""Other kernels than the host's, in a virtual machine: `python -m tests.vm test|shell|run --help`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from tests.vm import guest, verdict
+from tests.vm.fetch import VmError
+from tests.vm.kernels import KERNELS
+
+DEFAULT_TESTS = ("tests/kernel",)
+LIMIT_S = 600
+LOG_LINES = 40
+TEST_LIMIT_SHARE = 0.8
+"""A test that is still running after this share of the limit has its stacks printed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: all is well; 1: something failed; 2: it could not be tried."""
+    parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    kernel = {"metavar": "KERNEL", "help": f"one of {', '.join(KERNELS)}"}
+    limit = {"type": float, "default": LIMIT_S, "metavar": "SECONDS", "help": "end a guest then (%(default)s)"}
+    test = actions.add_parser("test", help="run pytest in the guests")
+    test.add_argument("--kernel", action="append", metavar="KERNEL", help=f"{kernel['help']}; all without")
+    test.add_argument("--limit", **limit)  # type: ignore[arg-type]
+    test.add_argument("pytest", nargs="*", help=f"arguments of pytest after -- (default: {' '.join(DEFAULT_TESTS)})")
+    run = actions.add_parser("run", help="run a command in a guest")
+    run.add_argument("--limit", **limit)  # type: ignore[arg-type]
+    run.add_argument("kernel", **kernel)  # type: ignore[arg-type]
+    run.add_argument("command", nargs="+")
+    shell = actions.add_parser("shell", help="a root shell in a guest")
+    shell.add_argument("kernel", **kernel)  # type: ignore[arg-type]
+    options = parser.parse_args(arguments)
+    try:
+        if options.action == "shell":
+            return guest.shell(guest.kernel(options.kernel))
+        if options.action == "run":
+            return command(options.kernel, options.command, options.limit)
+        kernels = [guest.kernel(name).name for name in options.kernel or KERNELS]
+        lines = [tests(name, options.pytest or DEFAULT_TESTS, options.limit) for name in kernels]
+    except VmError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    say("")
+    for line, _ in lines:
+        say(line)
+    return 0 if all(passed for _, passed in lines) else 1
+
+
+def command(name: str, words: Sequence[str], limit_s: float) -> int:
+    """A command in the guest, in the tree's folder; its exit status, 1 where there is none."""
+    done = guest.run(guest.kernel(name), f"cd {guest.TREE}; {shlex.join(words)}", limit_s, write)
+    judged = verdict.judge(done.status, done.log, timed_out=done.timed_out)
+    if judged.end is not verdict.End.FINISHED or judged.splat:
+        explain(name, done, judged)
+    return 1 if done.status is None else done.status
+
+
+def tests(name: str, words: Sequence[str], limit_s: float) -> tuple[str, bool]:
+    """pytest in the guest; a line about it, and whether it passed."""
+    say(f"== kernel {name}")
+    pytest = f"python -m pytest -o faulthandler_timeout={limit_s * TEST_LIMIT_SHARE:.0f}"
+    job = f"""cd {guest.TREE}
+export SLACKWATER_KERNEL_TESTS=1
+cut -d' ' -f1 /proc/uptime >/run/results/booted_s
+exec {pytest} --junitxml=/run/results/junit.xml {shlex.join(words)}"""
+    done = guest.run(guest.kernel(name), job, limit_s, write)
+    report = done.files.get("junit.xml")
+    ran = verdict.tests_of(report) if report else verdict.Tests(0, 0, {})
+    judged = verdict.judge(done.status, done.log, timed_out=done.timed_out, tests=ran)
+    if judged.faults:
+        explain(name, done, judged)
+    skipped = f", {len(ran.skipped)} skipped" if ran.skipped else ""
+    booted = done.files.get("booted_s", "-").strip()
+    outcome = "; ".join(judged.faults) or "passed"
+    counts = f"{ran.ran - ran.failed} of {ran.ran} tests{skipped}, {done.seconds:.0f} s (boot {booted} s)"
+    return f"{name:6} {counts}: {outcome}", not judged.faults
+
+
+def explain(name: str, done: guest.Run, judged: verdict.Verdict) -> None:
+    """What went wrong, with the log around it."""
+    log = judged.splat or "\n".join(done.log.splitlines()[-LOG_LINES:])
+    say(f"== kernel {name}: {'; '.join(judged.faults)}; its log:\n{log}")
+    if done.emulator_said:
+        say(f"== QEMU said: {done.emulator_said}")
+
+
+def write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def say(line: str) -> None:
+    write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
