@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import resource
+import select
 import selectors
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -34,6 +37,9 @@ log = logging.getLogger(__name__)
 
 FIRST_TICK_S = 0.3
 """A person who starts `run` or `top` sees the first figures after this."""
+
+UNREAD_OUTPUT_S, UNREAD_AGAIN_S = 0.5, 0.1
+"""After a signal: when output that blocks is given up, and how often it is looked at again."""
 
 OnTick = Callable[[Tick, Profile], None]
 
@@ -219,6 +225,7 @@ class Agent:
         mine.setblocking(False)
         python.setblocking(False)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _drop_unread_output)
         before_fd = signal.set_wakeup_fd(python.fileno())
         self._selector.register(mine, selectors.EVENT_READ, lambda: mine.recv(64))
         try:
@@ -226,6 +233,7 @@ class Agent:
         finally:
             self._selector.unregister(mine)
             signal.set_wakeup_fd(before_fd)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
                 signal.signal(number, handler)
             mine.close()
@@ -233,6 +241,23 @@ class Agent:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, UNREAD_OUTPUT_S, UNREAD_AGAIN_S)
+
+
+def _drop_unread_output(number: int, frame: FrameType | None) -> None:
+    """A write to a full pipe or terminal that nobody reads is begun again after each signal (PEP 475) and would never
+    end. From now on what is written there goes to /dev/null, so that everything ends and is closed as usual.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, None, or a test's
+            fd = stream.fileno()
+            room = select.poll()
+            room.register(fd, select.POLLOUT)
+            if not room.poll(0):
+                null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                os.dup2(null, fd)
+                os.close(null)
 
 
 def _raise_descriptor_limit() -> None:

@@ -37,7 +37,7 @@ def whole_screen(out: TextIO, keys_fd: int) -> Iterator[None]:
         out.flush()
         yield
     finally:
-        termios.tcsetattr(keys_fd, termios.TCSADRAIN, before)
+        termios.tcsetattr(keys_fd, termios.TCSANOW, before)  # TCSADRAIN waits for a reader
         out.write(_LEAVE)
         out.flush()
 

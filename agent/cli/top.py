@@ -94,7 +94,7 @@ class LiveTable:
             self._draw()
 
     def _draw(self) -> None:
-        size = os.get_terminal_size(self._out.fileno())
+        size = os.get_terminal_size(self.keys_fd)  # `_out` may be given up (agent/loop.py)
         footer = "  ".join(part for part in (self._keys.footer, self._messages.text) if part)
         if self._shown is None:
             lines = ["slackwater: the first tick is being measured", footer]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import re
 import signal
 import socket
@@ -82,6 +85,47 @@ def test_run_logs_and_serves_metrics_and_a_slow_scraper_does_not_keep_it(tmp_pat
             scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")  # and no more
             assert command.stop(signal.SIGTERM) < 5 * STOP_S
     assert command.popen.returncode == 0
+
+
+def test_a_full_pipe_that_nobody_reads_does_not_keep_run(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, bytes(65536)):
+            pass
+    os.set_blocking(writer, True)
+    with subprocess.Popen([SLACKWATER, "run", *quiet(tmp_path)], stdin=subprocess.DEVNULL, stderr=writer) as popen:
+        wait_until_blocked_in(popen.pid, "pipe_write")
+        assert ended_s(popen) < 3 * STOP_S
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_terminal_that_nobody_reads_does_not_keep_top(tmp_path: Path) -> None:
+    master, terminal = pty.openpty()
+    with subprocess.Popen(
+        [SLACKWATER, "top", "--interval", "0.1", *quiet(tmp_path)], stdin=terminal, stdout=terminal, stderr=terminal
+    ) as popen:
+        wait_until_blocked_in(popen.pid, "n_tty_write")
+        assert ended_s(popen) < 3 * STOP_S
+    os.close(master)
+    os.close(terminal)
+
+
+def wait_until_blocked_in(pid: int, function: str) -> None:
+    stack = Path(f"/proc/{pid}/stack")
+    wait_for(lambda: True if function in stack.read_text() else None, function)
+
+
+def ended_s(popen: subprocess.Popen[bytes]) -> float:
+    """Seconds from SIGTERM to the end, with status 0."""
+    begin_s = time.monotonic()
+    popen.terminate()
+    try:
+        assert popen.wait(10) == 0
+    finally:
+        popen.kill()
+    return time.monotonic() - begin_s
 
 
 def test_more_signals_during_the_stop_are_harmless(tmp_path: Path) -> None:
