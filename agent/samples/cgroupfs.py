@@ -17,6 +17,7 @@ budget used up keeps nothing; this is no LRU, because a round through more files
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ class _Group:
 class CgroupFiles:
     """Reads the files of the groups it is given, tick after tick; owns the descriptors (`close`, or `with`).
 
-    `descriptor_budget`: how many descriptors it may keep between ticks, by default half of the soft RLIMIT_NOFILE.
+    `descriptor_budget`: how many descriptors it may keep between ticks, by default half of the soft RLIMIT_NOFILE now.
     """
 
     def __init__(self, host: Host, *, slow_every_ticks: int = 10, descriptor_budget: int | None = None) -> None:
@@ -98,7 +99,10 @@ class CgroupFiles:
         self._cpu_mount = host.cpu.mount
         self._files = files_of(host)
         self._slow_every_ticks = slow_every_ticks
-        self._budget = (host.nofile_soft or 65536) // 2 if descriptor_budget is None else descriptor_budget
+        if descriptor_budget is None:  # asked now: the agent has raised it since the host was probed
+            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            descriptor_budget = (65536 if soft == resource.RLIM_INFINITY else soft) // 2
+        self._budget = descriptor_budget
         self._groups: dict[int, _Group] = {}
         self._free_rows: list[int] = []
         self._asked: Groups = ()

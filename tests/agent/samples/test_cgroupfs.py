@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import resource
 import shutil
 import time
 from collections.abc import Iterator
@@ -243,6 +244,21 @@ def test_the_descriptor_budget_is_kept_and_changes_no_value(budget: int) -> None
             for field in dataclasses.fields(one):
                 np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
         assert rich.descriptors > budget
+
+
+def test_the_budget_is_of_the_limit_as_it_is_now() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    host = dataclasses.replace(host_of("v2"), nofile_soft=2)
+    groups = groups_of(host)
+    with CgroupFiles(host) as files:
+        files.read(groups, 0)
+        assert files.descriptors > 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        with CgroupFiles(host) as files:
+            assert files._budget == 50
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_all_descriptors_are_given_back() -> None:
