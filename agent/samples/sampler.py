@@ -36,7 +36,7 @@ from agent.samples.own import read_own_cost
 from agent.samples.schedstat import Schedstat, throttle_growth
 from agent.samples.wait import culprit_sample, group_samples, histogram_sample
 from agent.units import NS_PER_S
-from native.probe import CgroupEvent, Counters, Probe, ProbeError, ProbeTick
+from native.probe import CgroupEvent, Counters, Probe, ProbeError, ProbeTick, struct_dtype
 
 log = logging.getLogger(__name__)
 
@@ -104,14 +104,17 @@ class Sampler:
         return tick
 
     def _cut(self) -> ProbeTick | None:
-        """What the probe has. A ring that was found broken has been reset by then, so the second try is good."""
+        """What the probe has. A ring that was found broken has been reset by then, so the second try is good; if
+        even that fails, nobody waited in this tick as far as we know, and the next one has what the probe kept.
+        """
         if self._probe is None:
             return None
-        try:
-            return self._probe.tick()
-        except ProbeError as error:
-            log.error("samples were lost: %s", error.strerror)
-            return self._probe.tick()
+        for _ in range(2):
+            try:
+                return self._probe.tick()
+            except ProbeError as error:
+                log.error("samples were lost: %s", error.strerror)
+        return ProbeTick(np.zeros(0, struct_dtype("group_tick")), np.zeros(0, struct_dtype("group_pair")))
 
     def _follow_tree(self, now_ns: int) -> tuple[dict[int, str], frozenset[int]]:
         """Apply the kernel's events, scan now and then. Returns the paths of groups that went in this tick, which have
@@ -157,7 +160,7 @@ class Sampler:
         if probe_tick is not None:
             seen = probe_tick.groups["id"][probe_tick.groups["wait_count"] > 0].tolist()
             paths |= {group_id: departed[group_id] for group_id in seen if group_id in departed}
-            unknown = [group_id for group_id in seen if group_id not in paths]
+            unknown = [group_id for group_id in seen if group_id not in paths and group_id not in self._tree.paths]
             if unknown:
                 self._tree.stale = True  # a scan finds it, or shows that it is gone
                 self._forget_gone(unknown)
