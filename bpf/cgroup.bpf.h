@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /* Births, deaths and renames of groups, and the scheduler's accounts of each. */
 #ifndef SLACKWATER_CGROUP_BPF_H
 #define SLACKWATER_CGROUP_BPF_H
@@ -71,6 +71,7 @@ int cgroup_stats(struct bpf_iter__cgroup *ctx)
 	struct cgroup_cpu_stat *stat;
 	struct task_group *group;
 	uint64_t usage_ns = 0;
+	bool has_entity = false;
 	uint32_t row;
 
 	/* 7.x has its entities in per-CPU memory: there the files have to do */
@@ -87,9 +88,12 @@ int cgroup_stats(struct bpf_iter__cgroup *ctx)
 		entity = NULL;
 		bpf_probe_read_kernel(&entity, sizeof(entity), entities + cpu);
 		if (!entity)
-			return 0; /* the root group has none */
+			continue; /* no such CPU, or the root group, which has none */
+		has_entity = true;
 		usage_ns += BPF_CORE_READ(entity, sum_exec_runtime);
 	}
+	if (!has_entity)
+		return 0;
 	row = cgroup_stat_count;
 	stat = bpf_map_lookup_elem(&cgroup_stat_rows, &row);
 	if (!stat)

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
  * What differs between kernels, newest first. Every branch asks for the member, never for the version,
  * and is decided at load: the verifier drops the other side.
@@ -30,7 +30,7 @@ static __always_inline bool task_is_running(struct task_struct *task)
 /* No sched_info (neither SCHEDSTATS nor TASK_DELAY_ACCT) or no group scheduling: waits need wakeup stamps. */
 static __always_inline bool kernel_has_sched_info(void)
 {
-	return bpf_core_field_exists(struct task_struct, sched_info) &&
+	return bpf_core_field_exists(struct sched_info, last_queued) && /* the struct itself is always there */
 	       bpf_core_field_exists(struct sched_entity, cfs_rq);
 }
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
  * The kernel's types, cut down to the members that are read. preserve_access_index makes libbpf move
  * every access to where the running kernel has the member (CO-RE), so the order here means nothing.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /* Parameters and maps that the programs share. */
 #ifndef SLACKWATER_MAPS_BPF_H
 #define SLACKWATER_MAPS_BPF_H
@@ -12,10 +12,11 @@
 const volatile bool force_wakeup_stamps = false; /* use the fallback although sched_info is there */
 const volatile bool groups_are_cgroup2 = false;  /* group = cgroup2 directory; else the v1 cpu hierarchy's */
 const volatile uint32_t cpu_hierarchy_id = 0;    /* which hierarchy's births and deaths are sent */
-const volatile uint32_t agent_tgid = 0;          /* its own waits are counted, not sent */
+const volatile bool exclude_reader = false;      /* leave out the waits of the process that reads tasks_at_start */
 const volatile uint32_t cpus_per_ring = 8;
 const volatile uint32_t cpu_count = 1;           /* possible CPUs */
 const volatile uint64_t create_in_scheduler = 0; /* BPF_LOCAL_STORAGE_GET_F_CREATE where that may allocate there */
+volatile uint32_t agent_tgid SEC(".data") = 0;   /* whose waits are counted, not sent; in the initial pid namespace */
 volatile uint32_t sampling_factor = 1;           /* one wait in so many is sent */
 
 /* By CPU, and not a per-CPU map: that cannot be mapped, nor aligned to cache lines. Written on its CPU, interrupts off. */
@@ -68,7 +69,8 @@ enum { TASK_SLOTS = 32768 };
 struct task_slot {
 	uint64_t owner; /* address of the task; 0: free */
 	struct task_wait wait;
-	uint64_t reserved[3];
+	uint64_t pid; /* of the owner: two live tasks never have the same */
+	uint64_t reserved[2];
 };
 
 struct {
@@ -92,39 +94,47 @@ struct {
 	__type(value, struct task_wait);
 } task_waits SEC(".maps");
 
-static __always_inline struct task_slot *slot_of(struct task_struct *task)
+static __always_inline struct task_slot *slot_of(uint32_t pid)
 {
-	uint32_t index = (uint32_t)task->pid & (TASK_SLOTS - 1);
+	uint32_t index = pid & (TASK_SLOTS - 1);
 
 	return bpf_map_lookup_elem(&task_slots, &index);
 }
 
 static __always_inline struct task_wait *task_wait_of(struct task_struct *task)
 {
-	struct task_slot *slot = slot_of(task);
+	struct task_slot *slot = slot_of(task->pid);
 
 	if (slot && slot->owner == (uint64_t)task)
 		return &slot->wait;
 	return bpf_task_storage_get(&task_waits, task, NULL, create_in_scheduler);
 }
 
-/* Before the task is switched to. */
+/* A task gets its place, empty. An owner that had the same pid is dead: it was missed when it went. */
 static __always_inline void task_wait_make(struct task_struct *task)
 {
-	struct task_slot *slot = slot_of(task);
-	uint64_t owner = slot ? __sync_val_compare_and_swap(&slot->owner, 0, (uint64_t)task) : 0;
+	struct task_slot *slot = slot_of(task->pid);
+	uint64_t owner;
 
-	if (owner && owner != (uint64_t)task)
+	if (!slot)
+		return;
+	owner = __sync_val_compare_and_swap(&slot->owner, 0, (uint64_t)task);
+	if (owner && slot->pid != (uint64_t)task->pid) {
 		bpf_task_storage_get(&task_waits, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		return;
+	}
+	__builtin_memset(&slot->wait, 0, sizeof(slot->wait));
+	slot->pid = task->pid;
+	slot->owner = (uint64_t)task;
 }
 
-static __always_inline void task_wait_drop(struct task_struct *task)
+static __always_inline void task_wait_drop(struct task_struct *task, uint32_t pid)
 {
-	struct task_slot *slot = slot_of(task);
+	struct task_slot *slot = slot_of(pid);
 
 	if (!slot || slot->owner != (uint64_t)task)
 		return;
-	__builtin_memset(&slot->wait, 0, sizeof(slot->wait));
+	slot->pid = 0;
 	__sync_lock_test_and_set(&slot->owner, 0);
 }
 

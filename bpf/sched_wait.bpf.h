@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
  * Run-queue wait, one sample per switch to a task: how long it was runnable and did not run, and who ran meanwhile.
  *
@@ -186,10 +186,11 @@ static __always_inline uint64_t task_arrives(struct wait_cpu *here, struct task_
 		here->unknown++;
 		return group_id;
 	}
-	if (kernel_has_bandwidth() && task) {
-		uint32_t cpu_plus_1 = task->throttled_cpu_plus_1;
+	if (kernel_has_bandwidth()) {
+		uint32_t cpu_plus_1 = task ? task->throttled_cpu_plus_1 : 0;
 
-		task->throttled_cpu_plus_1 = 0;
+		if (cpu_plus_1)
+			task->throttled_cpu_plus_1 = 0;
 		if (!cpu_plus_1 && may_have_been_throttled(here, next, clock_ns, wait_ns))
 			cpu_plus_1 = bpf_get_smp_processor_id() + 1;
 		if (cpu_plus_1)
@@ -260,16 +261,29 @@ int BPF_PROG(task_newtask, struct task_struct *task)
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(task_free, struct task_struct *task)
 {
-	task_wait_drop(task);
+	task_wait_drop(task, task->pid);
 	return 0;
 }
 
-/* Read once by user space, after task_newtask is attached and before sched_switch is. */
+/* A thread that is not the leader takes the leader's pid when it execs (de_thread, fs/exec.c). */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(task_exec, struct task_struct *task, int old_pid)
+{
+	if (old_pid == task->pid)
+		return 0;
+	task_wait_drop(task, old_pid);
+	task_wait_make(task);
+	return 0;
+}
+
+/* Read once by user space, after the programs above are attached and before sched_switch is. */
 SEC("iter/task")
 int tasks_at_start(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 
+	if (exclude_reader)
+		agent_tgid = bpf_get_current_pid_tgid() >> 32;
 	if (task)
 		task_wait_make(task);
 	return 0;

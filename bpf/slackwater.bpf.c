@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /* One object for all kernels: its parts share maps, so they are one translation unit. */
 #include "bpf/kernel.bpf.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
  * CFS throttling seen from the context switch: no tracepoint exists. A throttle of a group on a CPU
  * begins when a task is switched out by it and ends when a task of the group runs there again; an optional
@@ -10,8 +10,7 @@
 #include "bpf/maps.bpf.h"
 
 enum {
-	QUOTA_LEVELS_MAX = 8,  /* of nested groups that are looked at, from the task's up */
-	THROTTLES_MAX = 16384, /* groups with a quota x CPUs; the oldest are forgotten */
+	QUOTA_LEVELS_MAX = 8, /* of nested groups that are looked at, from the task's up */
 };
 
 /* A throttle older than the wait plus this cannot matter to it: periods are at most 1 s (kernel/sched/core.c). */
@@ -35,7 +34,7 @@ struct throttle_state {
 /* The last throttle of each group on each CPU. Written under that CPU's run-queue lock. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, THROTTLES_MAX);
+	__uint(max_entries, 1); /* set before load */
 	__type(key, struct throttle_key);
 	__type(value, struct throttle_state);
 } throttles SEC(".maps");

@@ -18,6 +18,8 @@
 enum {
 	EVENTS_QUEUED_MAX = 4096,
 	LINKS_MAX = 12,
+	THROTTLES_MIN = 16384, /* groups with a quota x CPUs on which they ran into it; the oldest are forgotten */
+	THROTTLES_PER_CPU = 256,
 };
 
 struct probe {
@@ -132,7 +134,7 @@ static int try_kprobe(const char *function)
 static void find_features(const struct btf *btf, const struct probe_options *options, struct probe_features *found)
 {
 	const char *unthrottle = "unthrottle_cfs_rq";
-	bool wakeups = options->force_wakeup_stamps || !has_member(btf, "task_struct", "sched_info") ||
+	bool wakeups = options->force_wakeup_stamps || !has_member(btf, "sched_info", "last_queued") ||
 		       !has_member(btf, "sched_entity", "cfs_rq");
 
 	*found = (struct probe_features){
@@ -161,6 +163,20 @@ static void find_features(const struct btf *btf, const struct probe_options *opt
 }
 
 /* ---- load and attach ------------------------------------------------------------------------ */
+
+/* One more than the highest number that a CPU can have; numbers may have gaps. */
+static int cpu_numbers(void)
+{
+	FILE *possible = fopen("/sys/devices/system/cpu/possible", "re");
+	int number = 0, highest = 0;
+
+	/* 0-3,8-11 */
+	while (possible && fscanf(possible, "%d%*[-,]", &number) == 1)
+		highest = number > highest ? number : highest;
+	if (possible)
+		fclose(possible);
+	return highest + 1;
+}
 
 static struct bpf_map *section_map(struct bpf_object *object, const char *section)
 {
@@ -199,7 +215,7 @@ static int set_parameters(struct probe *probe, const struct probe_options *optio
 		{ "force_wakeup_stamps", options->force_wakeup_stamps, 1 },
 		{ "groups_are_cgroup2", options->groups_are_cgroup2, 1 },
 		{ "cpu_hierarchy_id", options->cpu_hierarchy_id, 4 },
-		{ "agent_tgid", options->agent_tgid, 4 },
+		{ "exclude_reader", options->exclude_caller, 1 },
 		{ "cpus_per_ring", options->cpus_per_ring, 4 },
 		{ "cpu_count", (uint64_t)probe->n_cpus, 4 },
 		{ "create_in_scheduler", features->storage_nolock ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0, 8 },
@@ -274,7 +290,7 @@ static int run_iterator(struct bpf_link *link)
 /* Every task gets its storage before it is looked at. */
 static int prepare_tasks(struct probe *probe)
 {
-	int err = attach(probe, "task_free") ?: attach(probe, "task_newtask");
+	int err = attach(probe, "task_free") ?: attach(probe, "task_exec") ?: attach(probe, "task_newtask");
 	struct bpf_link *link;
 
 	if (err)
@@ -345,16 +361,27 @@ static void unmap_ring(struct ring *ring)
 		munmap((void *)ring->producer_pos, page + 2 * ring->size);
 }
 
+/* Less for each on a machine with many. */
+static uint32_t ring_bytes(const struct probe *probe, const struct probe_options *options)
+{
+	uint32_t bytes = options->ring_bytes, least = (uint32_t)sysconf(_SC_PAGESIZE) * 16;
+
+	while (bytes > least && (uint64_t)bytes * (uint32_t)probe->n_rings > PROBE_RINGS_BYTES)
+		bytes /= 2;
+	return bytes;
+}
+
 static int make_rings(struct probe *probe, const struct probe_options *options)
 {
+	uint32_t bytes = ring_bytes(probe, options);
 	int rings_fd = bpf_object__find_map_fd_by_name(probe->object, "wait_rings"), err;
 	struct bpf_map *events = bpf_object__find_map_by_name(probe->object, "events");
 
 	for (uint32_t i = 0; i < (uint32_t)probe->n_rings; i++) {
-		probe->ring_fds[i] = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "wait_ring", 0, 0, options->ring_bytes, NULL);
+		probe->ring_fds[i] = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "wait_ring", 0, 0, bytes, NULL);
 		if (probe->ring_fds[i] < 0 || bpf_map_update_elem(rings_fd, &i, &probe->ring_fds[i], BPF_ANY))
 			return -errno;
-		err = map_ring(&probe->rings[i], probe->ring_fds[i], options->ring_bytes);
+		err = map_ring(&probe->rings[i], probe->ring_fds[i], bytes);
 		if (err)
 			return err;
 	}
@@ -385,10 +412,49 @@ static int map_shared(struct probe *probe, const struct probe_options *options)
 	return probe->sampling_factor && probe->stat_count && probe->stat_rows && probe->cpus ? 0 : -ENOMEM;
 }
 
+static int load(struct probe *probe, const void *object, size_t object_bytes, const struct probe_options *options,
+		const struct probe_features *features)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "slackwater");
+	const struct {
+		const char *map;
+		uint32_t entries;
+	} sizes[] = {
+		{ "wait_rings", (uint32_t)probe->n_rings },
+		{ "cpus", (uint32_t)probe->n_cpus },
+		{ "throttles", THROTTLES_MIN + THROTTLES_PER_CPU * (uint32_t)probe->n_cpus },
+		{ "cgroup_stat_rows", options->max_groups },
+	};
+	int err;
+
+	probe->object = bpf_object__open_mem(object, object_bytes, &open_options);
+	if (!probe->object)
+		return -errno;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, sizes[i].map), sizes[i].entries);
+	err = set_parameters(probe, options, features);
+	if (err)
+		return err;
+	choose_programs(probe, features);
+	return bpf_object__load(probe->object);
+}
+
+/* A kernel that refuses a program that is not needed must not cost those that are. False: there was none. */
+static bool without_options(struct probe_features *features)
+{
+	bool any = features->unthrottle || !features->cgroup_events_errno || !features->cgroup_stats_errno;
+
+	features->unthrottle = PROBE_UNTHROTTLE_OFF;
+	features->fentry_errno = features->fentry_errno ?: EINVAL;
+	features->kprobe_errno = features->kprobe_errno ?: EINVAL;
+	features->cgroup_events_errno = features->cgroup_events_errno ?: EINVAL;
+	features->cgroup_stats_errno = features->cgroup_stats_errno ?: EINVAL;
+	return any;
+}
+
 struct probe *probe_open(const void *object, size_t object_bytes, const struct probe_options *options,
 			 struct groups *groups, struct probe_features *features, int *error, char *message)
 {
-	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "slackwater");
 	struct probe *probe = calloc(1, sizeof(*probe));
 	struct btf *btf;
 	int err;
@@ -398,7 +464,7 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 		return fail(probe, error, message, -ENOMEM, "memory");
 	libbpf_set_print(keep_warning);
 	probe->groups = groups;
-	probe->n_cpus = libbpf_num_possible_cpus();
+	probe->n_cpus = cpu_numbers();
 	probe->n_rings = (probe->n_cpus + (int)options->cpus_per_ring - 1) / (int)options->cpus_per_ring;
 	probe->ring_fds = calloc((size_t)probe->n_rings, sizeof(*probe->ring_fds));
 	probe->rings = calloc((size_t)probe->n_rings + 1, sizeof(*probe->rings));
@@ -414,17 +480,12 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	btf__free(btf);
 	last_warning[0] = 0;
 
-	probe->object = bpf_object__open_mem(object, object_bytes, &open_options);
-	if (!probe->object)
-		return fail(probe, error, message, -errno, "BPF object");
-	err = set_parameters(probe, options, features);
-	if (err)
-		return fail(probe, error, message, err, "BPF object's parameters");
-	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "wait_rings"), (uint32_t)probe->n_rings);
-	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "cgroup_stat_rows"), options->max_groups);
-	bpf_map__set_max_entries(bpf_object__find_map_by_name(probe->object, "cpus"), (uint32_t)probe->n_cpus);
-	choose_programs(probe, features);
-	err = bpf_object__load(probe->object);
+	err = load(probe, object, object_bytes, options, features);
+	if (err && without_options(features)) {
+		bpf_object__close(probe->object);
+		last_warning[0] = 0;
+		err = load(probe, object, object_bytes, options, features);
+	}
 	if (err)
 		return fail(probe, error, message, err, "BPF load");
 	probe->flush_fd = bpf_program__fd(bpf_object__find_program_by_name(probe->object, "flush_cpu"));

@@ -9,15 +9,18 @@
 #include "bpf/cgroup.h"
 #include "native/groups.h"
 
-enum { PROBE_MESSAGE_BYTES = 512 };
+enum {
+	PROBE_MESSAGE_BYTES = 512,
+	PROBE_RINGS_BYTES = 16 << 20, /* a mapped ring counts twice in the resident set */
+};
 
 struct probe;
 
 struct probe_options {
-	uint32_t ring_bytes;          /* of each wait ring; a power of two of pages */
-	uint32_t max_groups;          /* that probe_cgroup_stats has room for */
+	uint32_t ring_bytes; /* of each wait ring, at most: a power of two of pages; all together PROBE_RINGS_BYTES */
+	uint32_t max_groups; /* that probe_cgroup_stats has room for */
 	uint32_t cpus_per_ring;       /* >= 1 */
-	uint32_t agent_tgid;          /* whose waits are counted, not sent; 0: nobody's */
+	uint32_t exclude_caller;      /* 1: the waits of this process are counted, not sent */
 	uint32_t cpu_hierarchy_id;    /* first field of its line in /proc/self/cgroup */
 	uint32_t groups_are_cgroup2;  /* 1: a group is a cgroup2 directory; 0: one of the v1 cpu hierarchy */
 	uint32_t force_wakeup_stamps; /* 1: the fallback although the kernel has sched_info */
@@ -98,7 +101,7 @@ int64_t probe_cgroup_stats(struct probe *probe, const struct cgroup_cpu_stat **r
 
 /* The kernel counts run time while the returned descriptor is open (all BPF programs of the host). */
 int probe_stats_enable(void);
-/* Summed over our programs, since they were loaded; grows only while counting is on. */
+/* Summed over our programs that run in other tasks' time, since load; grows only while counting is on. */
 int probe_run_stats(const struct probe *probe, struct probe_run_stats *out);
 
 #endif

@@ -6,6 +6,7 @@ stages are made from it in agent/samples/wait.py.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable
@@ -48,7 +49,7 @@ _UNTHROTTLE = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeOptions:
-    """`exclude_tgid`: whose waits are counted but not sent; None: this process. `cgroup_root`: directory of the
+    """`exclude_self`: the waits of this process are counted, not sent. `cgroup_root`: directory of the
     cpu hierarchy, for `cgroup_stats`; None: do without. `unthrottle`: auto, fentry, kprobe or off."""
 
     force_wakeup_stamps: bool = False
@@ -56,7 +57,7 @@ class ProbeOptions:
     ring_bytes: int = 1 << 20
     cpus_per_ring: int = 8
     max_groups: int = 16384
-    exclude_tgid: int | None = None
+    exclude_self: bool = True
     cgroup_root: str | None = None
 
 
@@ -173,7 +174,7 @@ class Probe:
                 "ring_bytes": options.ring_bytes,
                 "max_groups": options.max_groups,
                 "cpus_per_ring": options.cpus_per_ring,
-                "agent_tgid": os.getpid() if options.exclude_tgid is None else options.exclude_tgid,
+                "exclude_caller": options.exclude_self,
                 "cpu_hierarchy_id": hierarchy_id,
                 "groups_are_cgroup2": is_v2,
                 "force_wakeup_stamps": options.force_wakeup_stamps,
@@ -184,11 +185,13 @@ class Probe:
         features, error = ffi.new("struct probe_features *"), ffi.new("int *")
         message = ffi.new("char[]", lib.PROBE_MESSAGE_BYTES)
         groups = lib.groups_new(options.max_groups)
-        if groups == ffi.NULL:
-            raise ProbeError(12, f"no memory for {options.max_groups} groups")
         try:
+            if groups == ffi.NULL:
+                raise ProbeError(errno.ENOMEM, f"no memory for {options.max_groups} groups")
             image = OBJECT_PATH.read_bytes()
             handle = lib.probe_open(image, len(image), c_options, groups, features, error, message)
+        except ProbeError:
+            raise
         except OSError as err:
             lib.groups_free(groups)
             raise ProbeError(err.errno, f"BPF object: {err.strerror}: {OBJECT_PATH.name} (run make)") from err
@@ -306,7 +309,7 @@ class Probe:
         )
 
     def run_stats(self) -> tuple[int, int]:
-        """(run time in ns, runs) of our programs, as far as the kernel was counting."""
+        """(run time in ns, runs) of our programs in other tasks' time, as far as the kernel was counting."""
         out = ffi.new("struct probe_run_stats *")
         _checked(lib.probe_run_stats(self._probe, out), "BPF statistics")
         return int(out.run_ns), int(out.runs)
