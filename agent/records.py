@@ -117,6 +117,7 @@ WAIT_CLASSES = ("contention", "throttle")
 class CgroupSample:
     """What the kernel's files (or its scheduler, by BPF) say of each group now. Counters rise since the group's birth.
 
+    `cpu_usage_ns` on v1 without cpuacct is of fair-class tasks only (no SCHED_FIFO, no SCHED_DEADLINE).
     NaN: this host or this group does not have it. quota_ns and memory_limit_bytes are inf when there is none.
     Memory, IO and PSI of a group are as of `slow_time_ns`, not as of the tick: rates of them need its growth.
     """

@@ -80,7 +80,7 @@ def _cgroups(host: Host) -> Iterator[Finding]:
     else:
         yield Finding(Level.OK, f"groups of {host.cpu.mount}, cgroup v{host.cpu.version}")
     for name, place, lost in (
-        ("cpuacct", host.cpuacct, "CPU time without BPF"),
+        ("cpuacct", host.cpuacct, "CPU time of tasks of all classes"),
         ("memory", host.memory, "memory"),
         ("io", host.io, "reads and writes"),
     ):
@@ -90,7 +90,10 @@ def _cgroups(host: Host) -> Iterator[Finding]:
                 if host.unified and host.cgroup_version == 2
                 else f"mount the {'blkio' if name == 'io' else name} controller, or boot without cgroup_disable="
             )
-            yield Finding(Level.DEGRADED, f"{lost} per group", f"no {name} controller is mounted", mend)
+            why = f"no {name} controller is mounted"
+            if name == "cpuacct":
+                why += "; by BPF it is of fair-class tasks only, without BPF it is a sum over the threads seen"
+            yield Finding(Level.DEGRADED, f"{lost} per group", why, mend)
         else:
             yield Finding(Level.OK, f"{lost} per group")
     if not host.psi:

@@ -45,7 +45,7 @@ GROUP_FAMILIES: tuple[Family, ...] = (
     ),
     counter(
         "group_cpu_seconds_total",
-        "CPU time used since the group's birth.",
+        "CPU time used since the group's birth; on cgroup v1 without cpuacct: fair-class tasks only.",
         GroupColumn(lambda v: v.tick.cgroup.cpu_usage_ns / NS_PER_S),
     ),
     gauge(

@@ -59,6 +59,8 @@ class FileTable:
     """The files this host has for a group. A controller that is not mounted has none, and its columns stay NaN."""
 
     cpu: tuple[KernelFile, ...]
+    usage: tuple[KernelFile, ...]
+    """Those of `cpu` that have the run time of tasks of all scheduling classes."""
     quota: tuple[KernelFile, ...]
     slow: tuple[KernelFile, ...]
 
@@ -98,4 +100,5 @@ def files_of(host: Host) -> FileTable:
         add(slow, host.unified.mount, "cpu.pressure", "psi_cpu_some_us", parse_pressure_some)
         add(slow, host.unified.mount, "memory.pressure", "psi_memory_some_us", parse_pressure)
         add(slow, host.unified.mount, "io.pressure", "psi_io_some_us", parse_pressure)
-    return FileTable(tuple(cpu), tuple(quota), tuple(slow))
+    usage = (file for file in cpu if file.first == COLUMNS.index("cpu_usage_ns"))
+    return FileTable(tuple(cpu), tuple(usage), tuple(quota), tuple(slow))

@@ -2,11 +2,15 @@
 
 What is read when, per group:
 
-    every tick            cpu.stat (and cpuacct.usage on v1), only of groups that `cpu_stat` (BPF) does not cover
+    every tick            cpu.stat (v2), cpuacct.usage (v1); on v1 also cpu.stat of groups that `cpu_stat` (BPF) does
+                          not cover
     every Nth tick        memory, IO, PSI, and quota, period, burst of groups that `cpu_stat` does not cover: a
                           different Nth part of the groups in every tick, so that the cost is even; in between the
                           last value stands, and `slow_time_ns` says of when it is
     at first sight        everything
+
+`cpu_stat` counts the run time of fair-class tasks alone (a SCHED_FIFO loop is 0), so it stands only for a group without
+one of the files above: on v1 one that has no directory in a cpuacct hierarchy.
 
 Cost: a file that is kept open is read in 1.2-3.6 us, one that must be opened in 6.5-10 us. Files of every tick are
 kept open while the descriptor budget lasts; the others are opened through the group's directory descriptor (an open
@@ -108,6 +112,7 @@ class CgroupFiles:
         self._asked: Groups = ()
         self._ids: Ids = np.empty(0, np.uint64)
         self._rows = np.empty(0, np.intp)
+        self._has_usage = np.empty(0, np.bool_)  # by row: a usage file was there; the two accounts are never mixed
         self._tick = 0
         self._table: Floats = np.full((0, _WIDTH), NAN)
 
@@ -126,7 +131,8 @@ class CgroupFiles:
         """The sample whose row i is of groups[i], an (id, path) with the path as in CgroupTree.paths.
 
         `cpu_stat` is an array of struct cgroup_cpu_stat (bpf/cgroup.h, the fields by their names): where it has a
-        group's id, the group's cpu files are not read. A vanished group is a row of NaN. Never raises for a group.
+        group's id, of the group's cpu files only that of its usage is read. A vanished group is a row of NaN. Never
+        raises for a group.
         """
         new = self._follow(groups) if tuple(groups) != self._asked else ()
         covered, stat_rows = _covered(self._ids, cpu_stat)
@@ -134,13 +140,15 @@ class CgroupFiles:
         slow[list(new)] = True
         self._tick += 1
         cells = self._table.reshape(-1)
-        for index in np.flatnonzero(slow | ~covered).tolist():
+        for index in np.flatnonzero(slow | ~covered | self._has_usage[self._rows]).tolist():
             group = self._groups[self._asked[index][0]]
             self._read_group(group, cells, slow=bool(slow[index]), cpu=not covered[index], now_ns=now_ns)
         columns = np.ascontiguousarray(self._table[self._rows].T)
+        self._has_usage[self._rows] |= ~np.isnan(columns[0])
         if cpu_stat is not None:
             for column, field in enumerate(_CPU_STAT_FIELDS):
                 columns[column, covered] = cpu_stat[field][stat_rows]
+            columns[0] = np.where(self._has_usage[self._rows], self._table[self._rows, 0], columns[0])
             columns[4, covered & (columns[4] == float(NO_QUOTA))] = INF
         return CgroupSample(self._ids, **dict(zip(COLUMNS, columns, strict=False)), slow_time_ns=columns[_SLOW_TIME])
 
@@ -165,9 +173,8 @@ class CgroupFiles:
         if slow:
             group.forget_absent()
         try:
-            if cpu:
-                for file in self._files.cpu:
-                    self._read_file(group, file, cells, base, keep=True)
+            for file in self._files.cpu if cpu else self._files.usage:
+                self._read_file(group, file, cells, base, keep=True)
             if slow:
                 for file in (*self._files.quota, *self._files.slow) if cpu else self._files.slow:
                     self._read_file(group, file, cells, base, keep=False)
@@ -253,6 +260,7 @@ class CgroupFiles:
             group = self._groups.pop(id)
             self.descriptors -= group.close()
             self._table[group.row] = NAN
+            self._has_usage[group.row] = False
             self._free_rows.append(group.row)
 
     def _make_room(self, groups: int) -> None:
@@ -261,6 +269,7 @@ class CgroupFiles:
         if groups > have:
             more = max(groups - have, have // 2)
             self._table = np.concatenate([self._table, np.full((more, _WIDTH), NAN)])
+            self._has_usage = np.concatenate([self._has_usage, np.zeros(more, np.bool_)])
             self._free_rows = [*range(have + more - 1, have - 1, -1), *self._free_rows]
 
 

@@ -108,6 +108,7 @@ def test_what_the_kernel_refuses_the_probe_is_degraded(good_host: Host, features
     [
         ({"cpu": Hierarchy("/sys/fs/cgroup", "/docker/x", 2)}, "groups of /sys/fs/cgroup"),
         ({"cpu": Hierarchy("/sys/fs/cgroup/cpu", "/", 1)}, "pressure (PSI) per group"),
+        ({"cpuacct": None}, "CPU time of tasks of all classes per group"),
         ({"memory": None}, "memory per group"),
         ({"io": None}, "reads and writes per group"),
         ({"psi": False}, "pressure (PSI)"),

@@ -116,7 +116,7 @@ def test_hybrid_takes_pressure_and_memory_from_the_unified_directory_of_the_same
     assert batch["nr_periods"] == 100
 
 
-def test_a_group_that_bpf_covers_takes_its_cpu_columns_from_there_and_reads_no_cpu_file() -> None:
+def test_a_group_that_bpf_covers_takes_quota_and_throttles_from_there_and_usage_from_its_file() -> None:
     host = host_of("v2")
     groups = groups_of(host)
     ids = [id for id, _ in groups]
@@ -127,7 +127,7 @@ def test_a_group_that_bpf_covers_takes_its_cpu_columns_from_there_and_reads_no_c
         assert sample.ids.tolist() == ids
         row = row_of(sample, groups, WEB)
         assert [row[name] for name in ("cpu_usage_ns", "nr_periods", "nr_throttled", "throttled_ns")] == [
-            11,
+            3e9,
             12,
             13,
             14,
@@ -140,7 +140,30 @@ def test_a_group_that_bpf_covers_takes_its_cpu_columns_from_there_and_reads_no_c
         files.read(groups, 5, everything)
         reads = files.counters.reads
         files.read(groups[::-1], 5, everything)
-        assert files.counters.reads - reads <= 7  # one group's slow files at most
+        assert files.counters.reads - reads <= len(ids) + 7  # usage, and one group's slow files at most
+
+
+def test_usage_is_by_bpf_only_where_the_group_has_no_file_and_that_is_not_looked_for_in_each_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = copied("v1", tmp_path)
+    assert host.cpuacct is not None
+    (Path(host.cpuacct.mount + WEB) / "cpuacct.usage").unlink()
+    groups = [group for group in groups_of(host) if group[1] in (WEB, "/system.slice")]
+    stat = covering(groups, 7)
+    stat["usage_ns"] = 11
+    with CgroupFiles(host, slow_every_ticks=1000, descriptor_budget=0) as files:
+        for now_ns in range(3):
+            sample = files.read(groups, now_ns, stat)
+        opened: list[str] = []
+        real_open = os.open
+        monkeypatch.setattr(
+            os, "open", lambda path, *args, **more: opened.append(path) or real_open(path, *args, **more)
+        )
+        files.read(groups, 9, stat)
+    assert row_of(sample, groups, WEB)["cpu_usage_ns"] == 11
+    assert row_of(sample, groups, "/system.slice")["cpu_usage_ns"] == 5e9
+    assert [path.removeprefix(str(tmp_path)) for path in opened if WEB in path] == []
 
 
 def test_a_vanished_group_is_a_row_of_nan_beside_the_others(tmp_path: Path) -> None:
