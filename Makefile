@@ -42,7 +42,7 @@ check: dev ## ruff, mypy --strict, clang-format
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
-fuzz: setup test-packages ## fuzz the ring decoder for SECONDS=60
+fuzz: setup test-packages ## fuzz ring decoder, group table and sketch for SECONDS=60 each
 	tests/native/fuzz.sh $(SECONDS)
 
 bench: ## list the benchmarks

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
- * Run-queue wait samples: the contract between bpf/sched_wait.bpf.c (writer), native/ (reader) and
+ * Run-queue wait samples: the contract between bpf/sched_wait.bpf.h (writer), native/ (reader) and
  * Python (cffi reads this same header). All times are nanoseconds of the kernel's run-queue clock;
  * a group is the 64-bit kernfs id of a cgroup (its directory's inode number); 0 means nobody (idle).
  */
