@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -95,6 +96,14 @@ def cli(context: click.Context) -> None:
     context.obj = context.obj or World()
 
 
+class Seconds(click.FloatRange):
+    """click's range lets NaN pass: it is neither too small nor too large."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number.", param, ctx) if math.isnan(seconds) else seconds
+
+
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), help="Default: /etc/slackwater/slackwater.toml."
 )
@@ -119,7 +128,7 @@ def run(world: World, config_path: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--interval", "interval_s", type=click.FloatRange(0.1, 60), metavar="S", help="Seconds between tables.")
+@click.option("--interval", "interval_s", type=Seconds(0.1, 60), metavar="S", help="Seconds between tables.")
 @click.option("--sort", type=click.Choice(["wait", "cpu", "throttle", "name"]), default="wait", show_default=True)
 @click.option("--filter", "filter_text", default="", metavar="GLOB", help='On the path; without a leading "/": a part.')
 @config_option
@@ -135,7 +144,7 @@ def top(world: World, interval_s: float | None, sort: str, filter_text: str, con
 @cli.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 86_400),
+    type=Seconds(0.1, 86_400),
     default=5,
     show_default=True,
     metavar="N",

@@ -179,3 +179,5 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((sockaddr[0], port), family=family)
     except OSError as err:
         raise HostError(f"cannot serve metrics: {err.strerror}", path=address, errno=err.errno) from err
+    except ValueError as err:  # of the idna codec: a label that is empty or longer than 63 characters
+        raise HostError("cannot serve metrics: not a host name", path=address) from err

@@ -155,6 +155,12 @@ def test_ipv6_is_served() -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".b"])
+def test_a_name_that_is_no_host_name_is_a_host_error(host: str) -> None:
+    with pytest.raises(HostError, match="not a host name"):
+        MetricsServer(metrics_of(0), host, 0)
+
+
 def test_clients_that_do_not_read_hold_up_nobody() -> None:
     with MetricsServer(metrics_of(400), "127.0.0.1", 0) as server:
         slow = []

@@ -79,6 +79,8 @@ def invoke(world: World | None, *arguments: str) -> Result:
         (["nope"], "No such command 'nope'."),
         (["snapshot", "--seconds", "0"], "Invalid value for '--seconds': 0.0 is not in the range 0.1<=x<=86400."),
         (["snapshot", "--seconds", "1s"], "Invalid value for '--seconds': '1s' is not a valid float range."),
+        (["snapshot", "--seconds", "nan"], "Invalid value for '--seconds': 'nan' is not a number."),
+        (["top", "--interval", "nan"], "Invalid value for '--interval': 'nan' is not a number."),
         (["snapshot", "--config", "/no/such.toml"], "/no/such.toml: no such file"),
         (["run", "--config", "/"], "/: cannot be read: Is a directory"),
         (["config", "check", "/no/such\n.toml"], r"/no/such\n.toml: no such file"),
