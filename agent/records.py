@@ -163,7 +163,7 @@ class SelfSample:
     """The agent's own cost. Counters rise since it started; None: not available (no BPF)."""
 
     cpu_ns: int
-    rss_bytes: int
+    rss_bytes: int | None
     bpf_run_ns: int | None
     bpf_runs: int | None
     switches: int | None

@@ -1,7 +1,7 @@
 """One tick as the JSON document of `snapshot --json`. Pure.
 
 The shape is a contract: keys may be added, never renamed or removed. Counts and ns are whole numbers, null is
-"not available"; NaN is never in it.
+"not available"; NaN is never in it. A path is UTF-8: bytes that are none are written as \\xNN, as in /metrics.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from agent.host import Host
+from agent.metrics.series import label_text
 from agent.records import Floats, Profile, Tick
 from agent.units import NS_PER_S
 
@@ -63,12 +64,12 @@ def _groups(tick: Tick, profile: Profile) -> list[dict[str, Any]]:
     return [
         {
             "id": group.id,
-            "path": group.path,
+            "path": label_text(group.path),
             "class": str(group.qos),
             "cpu_used_cores": cores,
             "wait": waits,
             "throttle": throttles,
-            "main_culprit": dataclasses.asdict(culprit) if culprit else None,
+            "main_culprit": dataclasses.asdict(culprit) | {"path": label_text(culprit.path)} if culprit else None,
             "memory_bytes": memory_bytes,
             "io_read_bytes_per_s": read_per_s,
             "io_write_bytes_per_s": write_per_s,

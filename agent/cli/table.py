@@ -92,7 +92,7 @@ def header(tick: Tick, profile: Profile, previous: Tick | None) -> tuple[str, st
     agent, node = tick.agent, tick.node
     every = "every wait" if agent.sampling == 1 else f"1 wait in {agent.sampling}"
     source = f"source {tick.source}" + (f", {every}" if tick.source is Source.BPF else "")
-    cost = f"agent {size(agent.rss_bytes)}"
+    cost = f"agent {ABSENT if agent.rss_bytes is None else size(agent.rss_bytes)}"
     if previous and tick.time_ns > previous.time_ns:
         elapsed_ns = tick.time_ns - previous.time_ns
         cost += f", {(agent.cpu_ns - previous.agent.cpu_ns) / elapsed_ns * 100:.1f}% of a core"

@@ -206,7 +206,7 @@ class Sampler:
         own = read_own_cost()
         return SelfSample(
             cpu_ns=own.cpu_ns,
-            rss_bytes=own.rss_bytes or 0,
+            rss_bytes=own.rss_bytes,
             bpf_run_ns=self._cost.read(counters.switches) if self._cost and counters else None,
             bpf_runs=counters.switches if counters else None,
             switches=counters.switches if counters else None,

@@ -68,6 +68,14 @@ def test_the_shape_is_kept(tmp_path: Path) -> None:
     assert result["groups"][0]["main_culprit"] == {"id": 2**63 + 1, "path": "/c", "share_ratio": 1.0}
 
 
+def test_a_path_that_is_no_utf8_is_written_as_in_the_metrics(tmp_path: Path) -> None:
+    groups = groups_of({123: "/raw\udcff"})
+    tick = tick_of(groups, contention_ns=[9], pairs=[(123, 123, 9)])
+    text = json.dumps(document(tick, Profiler(1).update(tick), nowhere(tmp_path)), ensure_ascii=False)
+    group = json.loads(text.encode())["groups"][0]
+    assert (group["path"], group["main_culprit"]["path"]) == (r"/raw\xff", r"/raw\xff")
+
+
 def test_a_percentile_without_samples_is_null(tmp_path: Path) -> None:
     wait = written(tmp_path, count=[0, 0], sum_ns=[0, 0])["groups"][1]["wait"]
     assert (wait["count"], wait["sum_ns"]) == (0, 0)
