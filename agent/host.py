@@ -16,6 +16,8 @@ from pathlib import Path
 
 _CAPABILITY_BITS = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _BPF_SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""Inode of /proc/self/ns/pid on the host itself. Source: PROC_PID_INIT_INO, include/linux/proc_ns.h."""
 _V1_NAMES = {"cpu": "cpu", "cpuacct": "cpuacct", "memory": "memory", "io": "blkio"}
 """Ours -> the controller's name on cgroup v1."""
 
@@ -56,6 +58,8 @@ class Host:
     nofile_soft: int | None
     nofile_hard: int | None
     """RLIMIT_NOFILE of this process; None: unlimited or unknown."""
+    initial_pid_namespace: bool | None
+    """This process' pids are those of the host; None: unknown."""
     own_cgroup: str | None
     """This process' cgroup in the cpu hierarchy, relative to the hierarchy's root."""
     cpu: Hierarchy | None
@@ -227,6 +231,7 @@ def probe(root: Path = Path("/"), try_bpf: Callable[[], int | None] = bpf_refusa
         schedstat=any(field.strip(b"0") for field in _read(proc / "self/schedstat").split()),
         nofile_soft=nofile_soft,
         nofile_hard=nofile_hard,
+        initial_pid_namespace=_is_initial_pid_namespace(proc / "self/ns/pid"),
         own_cgroup=own.get("cpu" if cpu and cpu.version == 1 else ""),
         cpu=cpu,
         cpuacct=places["cpuacct"],
@@ -236,6 +241,13 @@ def probe(root: Path = Path("/"), try_bpf: Callable[[], int | None] = bpf_refusa
         v2_controllers=v2_controllers,
         has_v1=any(mount.version == 1 for mount in mounts),
     )
+
+
+def _is_initial_pid_namespace(file: Path) -> bool | None:
+    try:
+        return file.stat().st_ino == _INITIAL_PID_NAMESPACE
+    except OSError:
+        return None
 
 
 def _place(

@@ -94,17 +94,21 @@ def _cgroups(host: Host) -> Iterator[Finding]:
             if name == "cpuacct":
                 why += "; by BPF it is of fair-class tasks only, without BPF it is a sum over the threads seen"
             yield Finding(Level.DEGRADED, f"{lost} per group", why, mend)
+        elif name == "cpuacct" and host.cpu and place.mount != host.cpu.mount:
+            yield Finding(Level.OK, f"{lost}, of groups that have a directory in {place.mount}")
         else:
             yield Finding(Level.OK, f"{lost} per group")
     if not host.psi:
         yield Finding(Level.DEGRADED, "pressure (PSI)", "the kernel does not count it", "boot with psi=1")
-    elif host.cgroup_version != 2:
+    elif host.unified is None:
         yield Finding(
             Level.DEGRADED,
             "pressure (PSI) per group",
             "only cgroup v2 has it; that of the node is there",
             "boot with systemd.unified_cgroup_hierarchy=1",
         )
+    elif host.cgroup_version != 2:
+        yield Finding(Level.OK, f"pressure (PSI) of groups that have a directory in {host.unified.mount}")
     else:
         yield Finding(Level.OK, "pressure (PSI) per group")
 
@@ -176,6 +180,14 @@ def _no_probe(host: Host, error: str | None) -> Iterator[Finding]:
 
 
 def _limits(host: Host) -> Iterator[Finding]:
+    if host.initial_pid_namespace is False:
+        yield Finding(
+            Level.DEGRADED,
+            "pid namespace",
+            "it is not the host's: BPF knows the agent by another pid, so that its own waits are not left out; "
+            "without BPF only threads of this namespace are seen",
+            "run in the host's pid namespace (hostPID: true in a pod, --pid=host of a container)",
+        )
     if host.nofile_soft is not None and host.nofile_soft < _NOFILE_LOW:
         yield Finding(
             Level.DEGRADED,

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,19 @@ def test_this_machine_is_what_it_is() -> None:
         pytest.skip("no cgroup hierarchy with the cpu controller is mounted here")
     name = "cpu.cfs_period_us" if host.cpu.version == 1 else "cgroup.controllers"
     assert (Path(host.cpu.mount) / name).exists()
+
+
+def test_the_pid_namespace_of_a_child_is_not_the_hosts() -> None:
+    words = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        sys.executable,
+        "-c",
+        "import agent.host as h; print(h.probe().initial_pid_namespace)",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no pid namespace can be made here: {done.stderr.strip()}")
+    assert done.stdout == "False\n"

@@ -9,6 +9,7 @@ from agent.cli.doctor import Finding, Level, cannot_work, document, findings, li
 from agent.host import Hierarchy, Host, probe
 from native.probe import ProbeFeatures
 
+V1 = Hierarchy("/sys/fs/cgroup/cpu", "/", 1)
 V2 = Hierarchy("/sys/fs/cgroup", "/", 2)
 ALL_FEATURES = ProbeFeatures(
     sched_info=True,
@@ -107,7 +108,8 @@ def test_what_the_kernel_refuses_the_probe_is_degraded(good_host: Host, features
     ("facts", "what"),
     [
         ({"cpu": Hierarchy("/sys/fs/cgroup", "/docker/x", 2)}, "groups of /sys/fs/cgroup"),
-        ({"cpu": Hierarchy("/sys/fs/cgroup/cpu", "/", 1)}, "pressure (PSI) per group"),
+        ({"cpu": V1, "cpuacct": V1, "unified": None}, "pressure (PSI) per group"),
+        ({"initial_pid_namespace": False}, "pid namespace"),
         ({"cpuacct": None}, "CPU time of tasks of all classes per group"),
         ({"memory": None}, "memory per group"),
         ({"io": None}, "reads and writes per group"),
@@ -120,6 +122,13 @@ def test_what_the_host_lacks_is_degraded(good_host: Host, facts: dict[str, Any],
     assert finding.what == what
     assert finding.why
     assert finding.mend
+
+
+def test_on_hybrid_pressure_is_there_for_groups_of_the_unified_hierarchy() -> None:
+    host = replace(probe(Path(__file__).parents[2] / "trees/hybrid", lambda: 0), psi=True)
+    (finding,) = (item for item in findings(host, ALL_FEATURES, None, None) if "PSI" in item.what)
+    assert finding.level is Level.OK
+    assert finding.what.endswith("/sys/fs/cgroup/unified")
 
 
 def test_without_bpf_and_without_schedstat_both_are_named(good_host: Host) -> None:
