@@ -5,9 +5,10 @@ BIN := .venv/bin
 DIST ?= dist
 SECONDS ?= 60
 
-# Names of Debian packages: what the build needs, and what only the tests need.
+# Names of Debian packages: what the build needs, and what only the tests need, those in a VM more.
 BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
 TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests
+VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring
 
 EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)
 C_FILES = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h'))
@@ -22,11 +23,11 @@ export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two would want apt at once
-.PHONY: help setup run test check fuzz bench wheel clean build-packages test-packages dev
+.PHONY: help setup run test test-vm vm check fuzz bench wheel clean build-packages test-packages vm-packages dev
 .DEFAULT_GOAL := help
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: build/native native/slackwater.bpf.o ## system packages, .venv, native/ and bpf/
 
@@ -35,6 +36,13 @@ run: setup ## set up and run the agent in the foreground (ARGS= its options)
 
 test: setup dev build/prometheus ## set up and run all tests; those of the kernel need root (ARGS= of pytest)
 	$(BIN)/pytest $(ARGS)
+
+test-vm: setup dev vm-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest)
+	$(if $(KERNEL)$(T),,SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm)
+	$(BIN)/python -m tests.vm test $(KERNEL:%=--kernel %) $(if $(T),-- $(T))
+
+vm: setup vm-packages ## a root shell on another kernel, with this machine's files read-only (KERNEL=)
+	$(BIN)/python -m tests.vm shell $(KERNEL)
 
 check: dev ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check
@@ -75,6 +83,9 @@ build-packages:
 
 test-packages:
 	$(call need,$(TEST_PACKAGES))
+
+vm-packages:
+	$(call need,$(VM_PACKAGES))
 
 dev: .venv/.requirements-dev test-packages
 

@@ -66,6 +66,7 @@ def tests(name: str, words: Sequence[str], limit_s: float) -> tuple[str, bool]:
     pytest = f"python -m pytest -o faulthandler_timeout={limit_s * TEST_LIMIT_SHARE:.0f}"
     job = f"""cd {guest.TREE}
 export SLACKWATER_KERNEL_TESTS=1
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 # hypothesis' would have all of it compiled anew: 40 s of emulation
 cut -d' ' -f1 /proc/uptime >/run/results/booted_s
 exec {pytest} --junitxml=/run/results/junit.xml {shlex.join(words)}"""
     done = guest.run(guest.kernel(name), job, limit_s, write)

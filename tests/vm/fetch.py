@@ -76,18 +76,19 @@ class _Apt:
             self._run("dpkg-deb", "-x", str(archive), str(into))
 
     def _with_image(self, package: str) -> list[str]:
-        """`package` itself, or of a kernel's metapackage what holds the image: the packages of its version.
+        """`package` itself, or instead of a kernel's metapackage the packages of its version.
 
-        Up to 6.x that is linux-image-VERSION; from 7.0 on this in turn needs linux-binary-* and linux-modules-*.
+        Up to 6.x that is linux-image-VERSION; from 7.0 on it is empty and its parts are in three more.
         """
         if not package.startswith("linux-image-"):
             return [package]
-        (image,) = self._depends(package, "linux-image-")
-        return [image, *self._depends(image, "linux-binary-"), *self._depends(image, "linux-modules-")]
+        (image,) = self._depends(package, "linux-image")
+        return [image, *self._depends(image, "linux-(?:base|binary|modules)")]
 
-    def _depends(self, package: str, prefix: str) -> list[str]:
-        found = re.findall(rf"^\s*Depends: ({prefix}\S+)", self._run("apt-cache", "depends", package), re.MULTILINE)
-        return sorted(set(found))
+    def _depends(self, package: str, name: str) -> list[str]:
+        """The packages NAME-VERSION that `package` depends on."""
+        said = self._run("apt-cache", "depends", package)
+        return sorted(set(re.findall(rf"^\s*Depends: ({name}-\d\S*)", said, re.MULTILINE)))
 
     def _run(self, program: str, *arguments: str) -> str:
         options = self._options if program.startswith("apt") else []

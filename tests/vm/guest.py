@@ -53,8 +53,8 @@ def kernel(name: str) -> Kernel:
 
 def fetched(kernel: Kernel) -> Image:
     folder = unpacked(f"kernel-{kernel.name}", kernel.suite, [kernel.package])
-    (image,) = folder.glob("boot/vmlinuz-*")
     (modules,) = [path.parent for path in folder.glob("**/lib/modules/*/modules.dep")]
+    (image,) = [*folder.glob("boot/vmlinuz-*"), *modules.glob("vmlinuz")]  # beside the modules: from 7.0 on
     return Image(image, modules)
 
 

@@ -76,12 +76,9 @@ def build(modules: Path | None, wanted: Iterable[str], tree: Path | None) -> byt
 
 
 def tree_files(tree: Path) -> Iterator[Path]:
-    """What tests need of the tree. Compiled Python goes along (the times are kept), but not pytest's own: that
-    names its files by where they were compiled."""
+    """What tests need of the tree. Compiled Python goes along: times and paths are the same in the guest."""
     for part in TREE_PARTS:
-        for path in sorted([tree / part, *(tree / part).rglob("*")]):
-            if path.is_file() and "-pytest-" not in path.name:
-                yield path
+        yield from (path for path in sorted([tree / part, *(tree / part).rglob("*")]) if path.is_file())
 
 
 def load_order(modules: Path, wanted: Iterable[str]) -> Iterator[Path]:
