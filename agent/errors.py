@@ -7,7 +7,7 @@
 
 Every error prints as one line that names the thing, the value and what is allowed or what the kernel said:
 
-    slackwater.toml: tick.seconds: 0 (allowed: 0.1 to 60)
+    slackwater.toml: agent.tick_s = 0: allowed is 0.1 to 60 s
     /sys/fs/cgroup/cpu: Permission denied [EACCES]
 
 A group that vanished is no error: see `is_gone`.

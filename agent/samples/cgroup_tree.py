@@ -79,28 +79,18 @@ class CgroupTree:
         self._prefix = subtree.rstrip("/")
         self._paths: dict[int, str] = {}
         self._ids: dict[str, int] = {}
-        self._without_cpu: frozenset[int] = frozenset()
 
     @property
     def paths(self) -> MappingProxyType[int, str]:
         """id -> path of every known group, the root included; a live view."""
         return MappingProxyType(self._paths)
 
-    @property
-    def without_cpu(self) -> frozenset[int]:
-        """Groups (v2, at the last scan) whose parent does not enable the cpu controller for its children.
-
-        Their tasks are scheduled, and so counted, as tasks of the nearest ancestor that has it.
-        """
-        return self._without_cpu
-
     def scan(self) -> Changes:
         """Walk the whole hierarchy and learn what is different. Raises HostError when the root cannot be read."""
-        found, without_cpu, unreadable = scan_tree(self.root_path)
+        found, unreadable = scan_tree(self.root_path)
         first = self.counters.scans == 0
         self.counters.scans += 1
         self.counters.unreadable = unreadable
-        self._without_cpu = without_cpu
         self.stale = False
         if found == self._paths:
             return Changes()
@@ -183,24 +173,23 @@ class CgroupTree:
         return path[len(self._prefix) :] if path.startswith(self._prefix + "/") else None
 
 
-def scan_tree(root_path: str) -> tuple[dict[int, str], frozenset[int], int]:
-    """All groups as id -> path (parents before children), those without a cpu controller of their own, and how many
-    directories could not be read.
+def scan_tree(root_path: str) -> tuple[dict[int, str], int]:
+    """All groups as id -> path (parents before children), on v2 whether or not they have the cpu controller, and how
+    many directories could not be read.
 
     A cgroup directory has 2 + subdirectories links (kernfs_refresh_inode, fs/kernfs/inode.c), so a leaf costs one
     stat and no listing of its files. A directory that vanishes meanwhile is left out.
     """
     try:
         root_id = os.stat(root_path).st_ino
-        waiting = [(root_path, "", _enables_cpu(root_path))]
+        waiting = [(root_path, "")]
         os.scandir(root_path).close()
     except OSError as error:
         raise HostError.of(error, root_path) from error
     found = {root_id: "/"}
-    without_cpu: set[int] = set()
     unreadable = 0
     while waiting:
-        directory, path, cpu_below = waiting.pop()
+        directory, path = waiting.pop()
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
@@ -209,23 +198,11 @@ def scan_tree(root_path: str) -> tuple[dict[int, str], frozenset[int], int]:
                     status = entry.stat(follow_symlinks=False)
                     child = f"{path}/{entry.name}"
                     found[status.st_ino] = child
-                    if not cpu_below:
-                        without_cpu.add(status.st_ino)
                     if status.st_nlink != 2:
-                        waiting.append((entry.path, child, cpu_below and _enables_cpu(entry.path)))
+                        waiting.append((entry.path, child))
         except OSError as error:
             unreadable += not is_gone(error)
-    return found, frozenset(without_cpu), unreadable
-
-
-# cpuset cpu io memory pids
-def _enables_cpu(directory: str) -> bool:
-    """Whether the children have the cpu controller: on v1 all have (no file), on v2 it says which."""
-    try:
-        with open(f"{directory}/cgroup.subtree_control", "rb") as file:
-            return b"cpu" in file.read().split()
-    except OSError:
-        return True
+    return found, unreadable
 
 
 def printable(path: str) -> str:
