@@ -87,7 +87,12 @@ HOST_FAMILIES: tuple[Family, ...] = (
         "Run time of the agent's BPF programs.",
         HostColumn(lambda v: _seconds(v.tick.agent.bpf_run_ns)),
     ),
-    counter("agent_bpf_runs_total", "Runs of the agent's BPF programs.", HostColumn(lambda v: v.tick.agent.bpf_runs)),
+    counter(
+        "agent_bpf_runs_total",
+        "Runs of the agent's BPF programs. Like their run time measured in one tick of many; between those taken as what "
+        "was measured per context switch.",
+        HostColumn(lambda v: v.tick.agent.bpf_runs),
+    ),
     counter(
         "agent_context_switches_total", "Context switches seen by BPF.", HostColumn(lambda v: v.tick.agent.switches)
     ),

@@ -1,4 +1,4 @@
-"""What the probe costs the host: run time of our BPF programs.
+"""What the probe costs the host: run time and runs of our BPF programs.
 
 The kernel measures it only while somebody asks for it (two clock reads for every run of every BPF program), so it is
 asked for one tick in `every_ticks`; in between the cost per context switch that was last measured is taken. Where
@@ -25,33 +25,36 @@ class BpfCost:
         self._enable = enable
         self._ticks = 0
         self._descriptor: int | None = None
-        self._begin = (0, 0)
+        self._begin = (0, 0, 0)
         self._switches = 0
-        self._ns_per_switch: float | None = None
-        self._run_ns = 0.0
+        self._per_switch: tuple[float, float] | None = None
+        self._total = (0.0, 0.0)
 
-    def read(self, switches: int) -> int | None:
-        """Run time in ns up to now; `switches`: the probe's counter now. Once per tick."""
+    def read(self, switches: int) -> tuple[int, int] | None:
+        """(run time in ns, runs) up to now; `switches`: the probe's counter now. Once per tick."""
         grown, self._switches = switches - self._switches, switches
         if self._always_on:
-            return self._probe.run_stats()[0]
+            return self._probe.run_stats()
         if self._descriptor is not None:
-            run_ns = self._probe.run_stats()[0] - self._begin[0]
-            if switches > self._begin[1]:
-                self._ns_per_switch = run_ns / (switches - self._begin[1])
+            run_ns, runs = self._probe.run_stats()
+            begin_ns, begin_runs, begin_switches = self._begin
+            if switches > begin_switches:
+                measured = switches - begin_switches
+                self._per_switch = (run_ns - begin_ns) / measured, (runs - begin_runs) / measured
             self.close()
         elif self._ticks % self._every_ticks == 0:
             self._start(switches)
         self._ticks += 1
-        if self._ns_per_switch is None:
+        if self._per_switch is None:
             return None
-        self._run_ns += grown * self._ns_per_switch
-        return int(self._run_ns)
+        ns_each, runs_each = self._per_switch
+        self._total = self._total[0] + grown * ns_each, self._total[1] + grown * runs_each
+        return int(self._total[0]), int(self._total[1])
 
     def _start(self, switches: int) -> None:
         try:
             self._descriptor = self._enable()
-            self._begin = (self._probe.run_stats()[0], switches)
+            self._begin = (*self._probe.run_stats(), switches)
         except ProbeError:
             self.close()  # not allowed: the cost stays unknown
 

@@ -204,11 +204,12 @@ class Sampler:
     def _read_own(self, sampling: int) -> SelfSample:
         counters: Counters | None = self._probe.counters() if self._probe else None
         own = read_own_cost()
+        bpf_run_ns, bpf_runs = (self._cost and counters and self._cost.read(counters.switches)) or (None, None)
         return SelfSample(
             cpu_ns=own.cpu_ns,
             rss_bytes=own.rss_bytes,
-            bpf_run_ns=self._cost.read(counters.switches) if self._cost and counters else None,
-            bpf_runs=counters.switches if counters else None,
+            bpf_run_ns=bpf_run_ns,
+            bpf_runs=bpf_runs,
             switches=counters.switches if counters else None,
             waits=counters.waits if counters else None,
             produced=counters.produced if counters else None,
