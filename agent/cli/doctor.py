@@ -92,7 +92,7 @@ def _cgroups(host: Host) -> Iterator[Finding]:
             )
             why = f"no {name} controller is mounted"
             if name == "cpuacct":
-                why += "; by BPF it is of fair-class tasks only, without BPF it is a sum over the threads seen"
+                why += "; what BPF counts is of fair-class tasks only, else it is a sum over the threads seen"
             yield Finding(Level.DEGRADED, f"{lost} per group", why, mend)
         elif name == "cpuacct" and host.cpu and place.mount != host.cpu.mount:
             yield Finding(Level.OK, f"{lost}, of groups that have a directory in {place.mount}")
