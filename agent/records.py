@@ -7,7 +7,8 @@ kernfs ids. Nothing here reads, writes or decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -158,6 +159,20 @@ class NodeSample:
     psi_io_full_us: int | None
 
 
+SELF_EVENTS = {
+    "groups_born": "groups that were found or told of",
+    "groups_gone": "groups that were removed",
+    "groups_reused": "paths that passed to a new group",
+    "groups_corrected": "differences that a scan found and no event had told",
+    "groups_vanished": "groups that were gone when their files were to be read",
+    "files_refused": "group files that could not be read",
+    "threads_refused": "threads or lists of threads that could not be read",
+    "rows_born": "groups that got a row in the table of the waits",
+    "rows_reused": "rows of groups that were gone and were given to others",
+}
+"""Keys of SelfSample.events, and what each counts since the start."""
+
+
 @dataclass(frozen=True, slots=True)
 class SelfSample:
     """The agent's own cost. Counters rise since it started; None: not available (no BPF)."""
@@ -187,10 +202,20 @@ class SelfSample:
     drain_cpu_ns: int = 0
     """The part of cpu_ns that goes with the number of samples: emptying the rings."""
 
+    vanished_threads: int | None = None
+    """Without BPF: threads that ended between two ticks; each took what it had waited since the last one along."""
+    unreadable_directories: int = 0
+    """Groups that the last scan could not list; those below them are unknown."""
+    events: Mapping[str, int] = field(default_factory=dict)
+    """What else was counted, by the names in SELF_EVENTS; one that is not there is not available."""
+
     @property
     def lost_samples(self) -> int:
-        """Every sample that should be in the figures and is not."""
-        return sum(n or 0 for n in (self.dropped, self.unknown, self.groups_refused, self.malformed))
+        """Every sample that should be in the figures and is not. Without BPF: the threads that ended between two ticks
+        and took waits along, of which only those are counted that were seen before; how many waits is not known.
+        """
+        lost = (self.dropped, self.unknown, self.groups_refused, self.malformed, self.vanished_threads)
+        return sum(n or 0 for n in lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +257,10 @@ class Profile:
     """Least-squares slope of the per-tick contention wait over the window."""
     cpu_p95_window_cores: Floats
     main_culprit: tuple[Culprit | None, ...]
+    clock_jumps: int = 0
+    """Ticks since the start whose length was not believable."""
+    counter_resets: int = 0
+    """Counters seen to fall since the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Values are in base units; one that is None or NaN is not exported.
 from __future__ import annotations
 
 from agent.metrics.family import US_PER_S, Family, HostColumn, LabelColumn, Labels, counter, gauge, info
+from agent.records import SELF_EVENTS
 from agent.units import NS_PER_S
 
 
@@ -15,6 +16,10 @@ def _seconds(ns: float | None) -> float | None:
 
 def _seconds_of_us(us: float | None) -> float | None:
     return None if us is None else us / US_PER_S
+
+
+def _event(kind: str) -> HostColumn:
+    return HostColumn(lambda v: v.tick.agent.events.get(kind), (("kind", kind),))
 
 
 def _stall(resource: str, stall: str) -> Labels:
@@ -89,7 +94,7 @@ HOST_FAMILIES: tuple[Family, ...] = (
     ),
     counter(
         "agent_bpf_runs_total",
-        "Runs of the agent's BPF programs. Like their run time measured in one tick of many; between those taken as what "
+        "Runs of the agent's BPF programs. Like their run time measured in one tick of many; between those it is what "
         "was measured per context switch.",
         HostColumn(lambda v: v.tick.agent.bpf_runs),
     ),
@@ -106,11 +111,13 @@ HOST_FAMILIES: tuple[Family, ...] = (
     counter(
         "agent_samples_lost_total",
         "Samples that are missing in the figures: dropped (ring full), unknown (length not known), "
-        "groups_refused (group table full), malformed.",
+        "groups_refused (group table full), malformed, vanished_threads (without BPF: threads, not samples, that "
+        "ended since the tick before).",
         HostColumn(lambda v: v.tick.agent.dropped, (("reason", "dropped"),)),
         HostColumn(lambda v: v.tick.agent.unknown, (("reason", "unknown"),)),
         HostColumn(lambda v: v.tick.agent.groups_refused, (("reason", "groups_refused"),)),
         HostColumn(lambda v: v.tick.agent.malformed, (("reason", "malformed"),)),
+        HostColumn(lambda v: v.tick.agent.vanished_threads, (("reason", "vanished_threads"),)),
     ),
     counter(
         "agent_samples_incomplete_total",
@@ -129,6 +136,20 @@ HOST_FAMILIES: tuple[Family, ...] = (
         "agent_events_lost_total",
         "Throttle and cgroup events that found their ring full.",
         HostColumn(lambda v: v.tick.agent.events_lost),
+    ),
+    counter(
+        "agent_events_total",
+        "What happened to the agent: "
+        + ", ".join(f"{kind} ({what})" for kind, what in SELF_EVENTS.items())
+        + ", clock_jumps (ticks whose length was not believable), counter_resets (counters seen to fall).",
+        *map(_event, SELF_EVENTS),
+        HostColumn(lambda v: v.profile.clock_jumps, (("kind", "clock_jumps"),)),
+        HostColumn(lambda v: v.profile.counter_resets, (("kind", "counter_resets"),)),
+    ),
+    gauge(
+        "agent_unreadable_directories",
+        "Groups that the last scan could not list; those below them are unknown.",
+        HostColumn(lambda v: v.tick.agent.unreadable_directories),
     ),
     gauge("agent_sampling_factor", "One wait in so many is sent.", HostColumn(lambda v: v.tick.agent.sampling)),
 )

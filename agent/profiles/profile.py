@@ -78,6 +78,8 @@ class Profiler:
             wait_trend_ns_per_s=self._contention.trend_per_s(),
             cpu_p95_window_cores=self._cores.percentile(95),
             main_culprit=self._main_culprits(tick),
+            clock_jumps=self.clock_jumps,
+            counter_resets=self.counter_resets,
         )
 
     def _believed_interval_s(self, tick: Tick) -> float | None:

@@ -225,7 +225,26 @@ class Sampler:
             pairs_refused=counters.pairs_refused if counters else None,
             drain_cpu_ns=self._probe.drain_cpu_ns if self._probe else 0,
             sampling=sampling,
+            vanished_threads=self._schedstat.counters.vanished_threads if self._schedstat else None,
+            unreadable_directories=self._tree.counters.unreadable,
+            events=self._events(counters),
         )
+
+    def _events(self, counters: Counters | None) -> dict[str, int]:
+        tree, files = self._tree.counters, self._files.counters
+        events = {
+            "groups_born": tree.births,
+            "groups_gone": tree.deaths,
+            "groups_reused": tree.reused,
+            "groups_corrected": tree.corrected,
+            "groups_vanished": files.gone,
+            "files_refused": files.refused,
+        }
+        if self._schedstat:
+            events["threads_refused"] = self._schedstat.counters.refused
+        if counters:
+            events |= {"rows_born": counters.groups_born, "rows_reused": counters.groups_reused}
+        return events
 
 
 def _tree_event(event: CgroupEvent) -> GroupEvent:

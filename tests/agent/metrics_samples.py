@@ -123,7 +123,7 @@ def tick_of(
         agent=SelfSample(
             cpu_ns=number * 10**7, rss_bytes=40 << 20, bpf_run_ns=10**6, bpf_runs=1000, switches=500, waits=400,
             produced=390, consumed=380, dropped=10, sampled_out=0, unknown=1, own=5, events_lost=0,
-            groups_refused=2, sampling=1, malformed=3, sketch_refused=4, pairs_refused=5,
+            groups_refused=2, sampling=1, malformed=3, sketch_refused=4, pairs_refused=5, events={"files_refused": 7},
         ),
     )  # fmt: skip
 
@@ -141,4 +141,5 @@ def profile_of(groups: tuple[Group, ...]) -> Profile:
         wait_trend_ns_per_s=-rows,
         cpu_p95_window_cores=rows / 5,
         main_culprit=(None,) * len(groups),
+        counter_resets=9,
     )

@@ -87,6 +87,13 @@ def test_every_family_of_the_table_is_exposed_when_all_is_known() -> None:
     }
 
 
+def test_events_are_those_of_the_samplers_and_of_the_profiles() -> None:
+    got = classic_samples(view_of(groups_of(1)))
+    assert got[of("agent_events_total", kind="files_refused")] == 7
+    assert got[of("agent_events_total", kind="counter_resets")] == 9
+    assert of("agent_events_total", kind="threads_refused") not in got
+
+
 def test_what_is_not_known_is_not_exposed() -> None:
     tick = replace(tick_of(groups_of(2)), histograms=None)
     unknown = replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from agent.config import AgentConfig, Config
 from agent.host import Hierarchy, probe
-from agent.records import Qos, Source
+from agent.records import SELF_EVENTS, Qos, Source
 from agent.samples.sampler import Sampler
 from agent.units import NS_PER_S
 from native.probe import Counters, ProbeError, ProbeFeatures, ProbeTick, struct_dtype
@@ -80,6 +81,29 @@ def test_a_broken_ring_and_refused_accounts_are_said_and_the_tick_goes_on(
         "samples were lost: ring: Bad message",
         "in this tick CPU accounts are those in cgroup files: cgroup iterator: Cannot allocate memory",
     ]
+
+
+def test_all_that_was_counted_is_in_the_tick(tmp_path: Path) -> None:
+    (tmp_path / "group").mkdir()
+    sampler = sampler_of(tmp_path, BrokenProbe())
+    tick = sampler.read(1, 1)
+    sampler.close()
+    assert set(tick.agent.events) == set(SELF_EVENTS) - {"threads_refused"}
+    assert tick.agent.events["groups_born"] == 2
+    assert tick.agent.vanished_threads is None
+
+
+def test_threads_that_ended_between_two_ticks_count_as_lost_without_bpf(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.threads").write_text("")
+    host = replace(probe(tmp_path, lambda: 0), cpu=Hierarchy(str(tmp_path), "/", 2))
+    sampler = Sampler(NO_CHANGES, host, lambda path: Qos.LS, None)
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        (tmp_path / "cgroup.threads").write_text(f"{sleeper.pid}\n")
+        assert sampler.read(1, 1).agent.lost_samples == 0
+        sleeper.kill()
+    after = sampler.read(NS_PER_S, 1).agent
+    sampler.close()
+    assert (after.lost_samples, after.vanished_threads, "threads_refused" in after.events) == (1, 1, True)
 
 
 def test_a_ring_that_stays_broken_gives_a_tick_without_waits(tmp_path: Path) -> None:
