@@ -114,6 +114,8 @@ def _cgroups(host: Host) -> Iterator[Finding]:
 
 
 def _probe(host: Host, features: ProbeFeatures) -> Iterator[Finding]:
+    if host.initial_pid_namespace is False:
+        yield Finding(Level.OK, "a pid namespace other than the host's: BPF sees the threads of all")
     if features.sched_info:
         yield Finding(Level.OK, "run-queue waits by BPF, as the kernel counts them (sched_info)")
     else:
@@ -177,17 +179,16 @@ def _no_probe(host: Host, error: str | None) -> Iterator[Finding]:
             "/proc/PID/schedstat does not count",
             "a kernel with CONFIG_SCHED_INFO (SCHEDSTATS or TASK_DELAY_ACCT)",
         )
-
-
-def _limits(host: Host) -> Iterator[Finding]:
     if host.initial_pid_namespace is False:
         yield Finding(
             Level.DEGRADED,
-            "pid namespace",
-            "it is not the host's: BPF knows the agent by another pid, so that its own waits are not left out; "
-            "without BPF only threads of this namespace are seen",
+            "threads of other pid namespaces",
+            "this one is not the host's, and without BPF only its own threads are seen",
             "run in the host's pid namespace (hostPID: true in a pod, --pid=host of a container)",
         )
+
+
+def _limits(host: Host) -> Iterator[Finding]:
     if host.nofile_soft is not None and host.nofile_soft < _NOFILE_LOW:
         yield Finding(
             Level.DEGRADED,

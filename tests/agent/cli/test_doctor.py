@@ -109,7 +109,6 @@ def test_what_the_kernel_refuses_the_probe_is_degraded(good_host: Host, features
     [
         ({"cpu": Hierarchy("/sys/fs/cgroup", "/docker/x", 2)}, "groups of /sys/fs/cgroup"),
         ({"cpu": V1, "cpuacct": V1, "unified": None}, "pressure (PSI) per group"),
-        ({"initial_pid_namespace": False}, "pid namespace"),
         ({"cpuacct": None}, "CPU time of tasks of all classes per group"),
         ({"memory": None}, "memory per group"),
         ({"io": None}, "reads and writes per group"),
@@ -136,6 +135,15 @@ def test_without_bpf_and_without_schedstat_both_are_named(good_host: Host) -> No
     assert [item.what for item in found if item.level is Level.DEGRADED] == [
         "run-queue waits by BPF (source: cgroupfs)",
         "run-queue waits without BPF",
+    ]
+
+
+def test_a_pid_namespace_other_than_the_hosts_degrades_what_is_read_without_bpf(good_host: Host) -> None:
+    host = replace(good_host, initial_pid_namespace=False)
+    with_bpf, without = (findings(host, features, None, None) for features in (ALL_FEATURES, None))
+    assert [(item.level, bool(item.mend)) for item in with_bpf if "pid namespace" in item.what] == [(Level.OK, False)]
+    assert [(item.level, bool(item.mend)) for item in without if "pid namespace" in item.what] == [
+        (Level.DEGRADED, True)
     ]
 
 
