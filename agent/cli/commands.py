@@ -7,11 +7,12 @@ configuration; 130 interrupted. Modules that cost memory or time to import are i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -76,11 +77,22 @@ class OneLineErrors(click.Group):
         except OSError as err:
             _fail(str(err), SlackwaterError.exit_status)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _abort_on_interrupt():
+            return super().make_context(*args, **extra)
+
     def invoke(self, context: click.Context) -> Any:
-        try:
+        with _abort_on_interrupt():
             return super().invoke(context)
-        except KeyboardInterrupt:
-            raise click.Abort from None  # as it is click would print an empty line
+
+
+@contextlib.contextmanager
+def _abort_on_interrupt() -> Iterator[None]:
+    """As it is click would print an empty line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort from None
 
 
 def _fail(message: str, exit_status: int) -> None:
