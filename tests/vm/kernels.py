@@ -30,9 +30,11 @@ KERNEL_ARGUMENTS = (
     "panic=-1",  # a panic ends QEMU, which is told -no-reboot
     "oops=panic",
     "mitigations=off",
-    # An emulated CPU stands still while the host has other work; a test that hangs is the host's to cut off.
+    # An emulated CPU stands still while the host has other work. That is neither a stall (a guest that hangs is the
+    # host's to cut off) nor a bad clock source.
     "rcupdate.rcu_cpu_stall_timeout=120",
     "watchdog_thresh=60",
+    "tsc=reliable",
 )
 
 GUEST_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")

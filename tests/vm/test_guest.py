@@ -187,7 +187,7 @@ def test_bad_end_is_reported_as_such(job: str, limit_s: float, end: End, last: s
 @boots
 def test_hanging_test_names_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """pytest prints the stack of the test that does not end before the guest is cut off."""
-    words = ["--limit", "60", "--", "tests/vm/hang_on_purpose.py"]
+    words = ["--limit", "90", "--", "tests/vm/hang_on_purpose.py"]
     assert cli.main(["test", "--kernel", KERNEL.name, *words]) == 1
     said = capsys.readouterr().out
     assert "in test_that_never_ends" in said
