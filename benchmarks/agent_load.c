@@ -33,7 +33,7 @@ static void echo(int from, int to)
 		;
 }
 
-static void fork_or_return_in_parent(pid_t *pid)
+static void fork_bound_to_parent(pid_t *pid)
 {
 	*pid = fork();
 	if (*pid < 0)
@@ -51,7 +51,7 @@ static void pair(const char *directory, const volatile unsigned *interval_us)
 	procs = openat(group, "cgroup.procs", O_WRONLY | O_CLOEXEC);
 	if (procs < 0 || write(procs, "0", 1) != 1 || pipe(ping) || pipe(pong))
 		err(1, "%s", directory);
-	fork_or_return_in_parent(&partner);
+	fork_bound_to_parent(&partner);
 	if (!partner)
 		echo(ping[0], pong[1]);
 	srand((unsigned)getpid());
@@ -88,16 +88,17 @@ static void regulate(unsigned *interval_us, double target_per_s)
 
 		now = host_switches();
 		next_us = *interval_us * (0.5 + 0.5 * (double)(now - before) / target_per_s);
-		*interval_us = (unsigned)(next_us < INTERVAL_US_MIN ? INTERVAL_US_MIN :
-					  next_us > INTERVAL_US_MAX ? INTERVAL_US_MAX :
-								      next_us);
+		*interval_us = (unsigned)(next_us < INTERVAL_US_MIN   ? INTERVAL_US_MIN
+					  : next_us > INTERVAL_US_MAX ? INTERVAL_US_MAX
+								      : next_us);
 		before = now;
 	}
 }
 
 int main(int argc, char **argv)
 {
-	unsigned *interval_us = mmap(NULL, sizeof(*interval_us), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned *interval_us =
+		mmap(NULL, sizeof(*interval_us), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	double target_per_s = argc == 2 ? atof(argv[1]) : 0;
 	char line[4096];
 	int pairs = 0;
@@ -109,7 +110,7 @@ int main(int argc, char **argv)
 		pid_t pid;
 
 		line[strcspn(line, "\n")] = 0;
-		fork_or_return_in_parent(&pid);
+		fork_bound_to_parent(&pid);
 		if (!pid)
 			pair(line, interval_us);
 		pairs++;
