@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -121,4 +122,6 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    # Told to end, unwind: a guest does not outlive its harness.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

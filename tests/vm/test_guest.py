@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -192,3 +195,20 @@ def test_hanging_test_names_itself(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "in test_that_never_ends" in said
     assert End.HUNG.value in said
+
+
+@boots
+def test_guest_ends_with_its_harness() -> None:
+    """SIGTERM: QEMU is gone, and so is the folder of its results."""
+    command = [sys.executable, "-m", "tests.vm", "run", KERNEL.name, "--", "sh", "-c", "echo begun; sleep 1000"]
+    with subprocess.Popen(command, cwd=guest.TREE, stdout=subprocess.PIPE, text=True) as harness:
+        assert harness.stdout is not None
+        assert harness.stdout.readline() == "begun\n"
+        (qemu,) = children_of(harness.pid)
+        harness.terminate()
+        assert harness.wait(10) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{qemu}").exists()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
