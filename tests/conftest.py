@@ -1,7 +1,15 @@
 """What holds for all tests."""
 
-from hypothesis import settings
+import pytest
 
-# How long one example takes says nothing on a machine that others use as well.
-settings.register_profile("slackwater", deadline=None)
-settings.load_profile("slackwater")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """How long one example of hypothesis takes says nothing on a machine that others use as well.
+
+    In guests, which have no use for hypothesis, its plug-in is not loaded: 4 s of emulation.
+    """
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import settings
+
+        settings.register_profile("slackwater", deadline=None)
+        settings.load_profile("slackwater")
