@@ -20,12 +20,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for name in mark.args:
-            reason = needs.missing(name)
-            if reason is None:
+            lack = needs.lack(name)
+            if lack is None:
                 continue
-            if needs.FORCED:
-                pytest.fail(f"needs {name}: {reason}", pytrace=False)
-            pytest.skip(f"needs {name}: {reason}")
+            if lack.fails:
+                pytest.fail(f"needs {name}: {lack.reason}", pytrace=False)
+            pytest.skip(f"needs {name}: {lack.reason}")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What a kernel test needs of the host: `pytestmark = needs("root", "bpf", "cgroup:cpu")`.
 
-Missing: the test is skipped with the reason. With SLACKWATER_KERNEL_TESTS=1 missing is a failure (conftest.py).
+Missing: the test is skipped with the reason. With SLACKWATER_KERNEL_TESTS=1 missing is a failure (conftest.py);
+where SLACKWATER_HAS lists what this host is meant to have, only what it lists, and the rest is skipped unprobed.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 FORCED = os.environ.get("SLACKWATER_KERNEL_TESTS") == "1"
+MEANT = frozenset(os.environ["SLACKWATER_HAS"].split()) if "SLACKWATER_HAS" in os.environ else None
+"""Keys of `CHECKS`; None: not said. Commands are the tests' own business."""
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
@@ -27,6 +32,22 @@ def missing(name: str) -> str | None:
     if kind == "command":
         return None if shutil.which(argument) else f"no command {argument}"
     return CHECKS[name]()
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A need that is not met. `fails`: it was to be there."""
+
+    reason: str
+    fails: bool
+
+
+def lack(name: str) -> Lack | None:
+    """None: this host has `name`, and is meant to."""
+    if MEANT is not None and name not in MEANT and not name.startswith("command:"):
+        return Lack("this host is not meant to have it", fails=False)
+    reason = missing(name)
+    return Lack(reason, FORCED) if reason else None
 
 
 def cpu_hierarchy() -> tuple[Path, int] | None:
@@ -75,9 +96,27 @@ def _no_two_cpus() -> str | None:
     return None if len(os.sched_getaffinity(0)) >= 2 else "one CPU only"
 
 
+def _no_resctrl() -> str | None:
+    if not FORCED:
+        return "this host's caches are not ours to partition"
+    return None if "\tresctrl\n" in Path("/proc/filesystems").read_text() else "no resctrl in /proc/filesystems"
+
+
+def _no_cpu_flag(flag: str) -> str | None:
+    flags = re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return None if flags and flag in flags[1].split() else f"no {flag} in /proc/cpuinfo"
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _no_root,
     "bpf": _no_bpf,
     "cgroup:cpu": _no_cpu_controller,
     "cpus:2": _no_two_cpus,
+    "resctrl": _no_resctrl,
+    "resctrl:l3": partial(_no_cpu_flag, "cat_l3"),
+    "resctrl:l2": partial(_no_cpu_flag, "cat_l2"),
+    "resctrl:cdp": partial(_no_cpu_flag, "cdp_l3"),
+    "resctrl:cdpl2": partial(_no_cpu_flag, "cdp_l2"),
+    "resctrl:mba": partial(_no_cpu_flag, "mba"),
+    "resctrl:monitor": partial(_no_cpu_flag, "cqm_llc"),
 }
