@@ -8,7 +8,7 @@ SECONDS ?= 60
 # Names of Debian packages: what the build needs, and what only the tests need, those in a VM more.
 BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
 TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests
-VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring
+VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring zstd
 
 EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)
 C_FILES = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h'))
@@ -37,12 +37,12 @@ run: setup ## set up and run the agent in the foreground (ARGS= its options)
 test: setup dev build/prometheus ## set up and run all tests; those of the kernel need root (ARGS= of pytest)
 	$(BIN)/pytest $(ARGS)
 
-test-vm: setup dev vm-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest)
-	$(if $(KERNEL)$(T),,SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm)
-	$(BIN)/python -m tests.vm test $(KERNEL:%=--kernel %) $(if $(T),-- $(T))
+test-vm: setup dev vm-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest, MACHINE=)
+	$(if $(KERNEL)$(T)$(MACHINE),,SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm)
+	$(BIN)/python -m tests.vm test $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(if $(T),-- $(T))
 
-vm: setup vm-packages ## a root shell on another kernel, with this machine's files read-only (KERNEL=)
-	$(BIN)/python -m tests.vm shell $(KERNEL)
+vm: setup vm-packages ## a root shell on another kernel, with this machine's files read-only (KERNEL=, MACHINE=)
+	$(BIN)/python -m tests.vm shell $(MACHINE:%=--machine %) $(KERNEL)
 
 check: dev ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check

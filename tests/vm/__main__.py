@@ -9,9 +9,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from tests.vm import guest, verdict
+from tests.vm import guest, machines, verdict
 from tests.vm.fetch import VmError
 from tests.vm.kernels import KERNELS
+from tests.vm.machines import NONE, Machine
 
 DEFAULT_TESTS = ("tests/kernel", "tests/vm/test_support.py")
 LIMIT_S = 600
@@ -25,28 +26,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     kernel = {"metavar": "KERNEL", "help": f"one of {', '.join(KERNELS)}"}
+    machine = {"default": NONE.name, "metavar": "MACHINE", "help": f"one of {', '.join(machines.MACHINES)}"}
     limit = {"type": float, "default": LIMIT_S, "metavar": "SECONDS", "help": "end a guest then (%(default)s)"}
     test = actions.add_parser("test", help="run pytest in the guests")
     test.add_argument("--kernel", action="append", metavar="KERNEL", help=f"{kernel['help']}; all without")
+    test.add_argument("--machine", **machine)  # type: ignore[arg-type]
     test.add_argument("--limit", **limit)  # type: ignore[arg-type]
     test.add_argument("pytest", nargs="*", help=f"arguments of pytest after -- (default: {' '.join(DEFAULT_TESTS)})")
     run = actions.add_parser("run", help="run a command in a guest")
+    run.add_argument("--machine", **machine)  # type: ignore[arg-type]
     run.add_argument("--limit", **limit)  # type: ignore[arg-type]
     run.add_argument("kernel", **kernel)  # type: ignore[arg-type]
     run.add_argument("command", nargs="+")
     shell = actions.add_parser("shell", help="a root shell in a guest")
+    shell.add_argument("--machine", **machine)  # type: ignore[arg-type]
     shell.add_argument("kernel", **kernel)  # type: ignore[arg-type]
     actions.add_parser("support", help="ask the host and every kernel what it offers, and write docs/support.md")
     options = parser.parse_args(arguments)
     try:
         if options.action == "support":
             return support_document()
+        on = machines.machine(options.machine)
         if options.action == "shell":
-            return guest.shell(guest.kernel(options.kernel))
+            return guest.shell(guest.kernel(options.kernel), on)
         if options.action == "run":
-            return command(options.kernel, options.command, options.limit)
-        kernels = [guest.kernel(name).name for name in options.kernel or KERNELS]
-        lines = [tests(name, options.pytest or DEFAULT_TESTS, options.limit) for name in kernels]
+            return command(options.kernel, on, options.command, options.limit)
+        kernels = [guest.kernel(name).name for name in options.kernel or on.kernels]
+        lines = [tests(name, on, options.pytest or DEFAULT_TESTS, options.limit) for name in kernels]
     except VmError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -56,35 +62,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(passed for _, passed in lines) else 1
 
 
-def command(name: str, words: Sequence[str], limit_s: float) -> int:
+def command(name: str, machine: Machine, words: Sequence[str], limit_s: float) -> int:
     """A command in the guest, in the tree's folder; its exit status, 1 where there is none."""
-    done = guest.run(guest.kernel(name), f"cd {guest.TREE}; {shlex.join(words)}", limit_s, write)
+    done = guest.run(guest.kernel(name), f"cd {guest.TREE}; {shlex.join(words)}", limit_s, write, machine)
     judged = verdict.judge(done.status, done.log, timed_out=done.timed_out)
     if judged.end is not verdict.End.FINISHED or judged.splat:
         explain(name, done, judged)
     return 1 if done.status is None else done.status
 
 
-def tests(name: str, words: Sequence[str], limit_s: float) -> tuple[str, bool]:
+def tests(name: str, machine: Machine, words: Sequence[str], limit_s: float) -> tuple[str, bool]:
     """pytest in the guest; a line about it, and whether it passed."""
-    say(f"== kernel {name}")
+    place = name if machine is NONE else f"{name} {machine.name}"
+    say(f"== kernel {place}")
     pytest = f"python -m pytest -o faulthandler_timeout={limit_s * TEST_LIMIT_SHARE:.0f}"
     job = f"""cd {guest.TREE}
 export SLACKWATER_KERNEL_TESTS=1
+export SLACKWATER_HAS="{machines.words(machines.EVERY_GUEST_HAS | machine.has)}" SLACKWATER_MACHINE={machine.name}
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 # hypothesis' would have all of it compiled anew: 40 s of emulation
 cut -d' ' -f1 /proc/uptime >/run/results/booted_s
 exec {pytest} --junitxml=/run/results/junit.xml {shlex.join(words)}"""
-    done = guest.run(guest.kernel(name), job, limit_s, write)
+    done = guest.run(guest.kernel(name), job, limit_s, write, machine)
     report = done.files.get("junit.xml")
     ran = verdict.tests_of(report) if report else verdict.Tests(0, 0, {})
     judged = verdict.judge(done.status, done.log, timed_out=done.timed_out, tests=ran)
     if judged.faults:
-        explain(name, done, judged)
+        explain(place, done, judged)
     skipped = f", {len(ran.skipped)} skipped" if ran.skipped else ""
     booted = done.files.get("booted_s", "-").strip()
     outcome = "; ".join(judged.faults) or "passed"
     counts = f"{ran.ran - ran.failed} of {ran.ran} tests{skipped}, {done.seconds:.0f} s (boot {booted} s)"
-    return f"{name:6} {counts}: {outcome}", not judged.faults
+    return f"{place:6} {counts}: {outcome}", not judged.faults
 
 
 def support_document() -> int:

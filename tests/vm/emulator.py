@@ -17,6 +17,7 @@ from tests.vm.kernels import EMULATOR_PACKAGES, EMULATOR_PROGRAM, OLDEST_EMULATO
 
 HOST_DATA = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 ALIVE_LIMIT_S = 20
+EMULATED = "tcg,thread=multi"
 
 
 @functools.cache
@@ -44,7 +45,7 @@ def accelerated(image: Path) -> tuple[str, ...]:
     """
     if _kvm_works(image):
         return ("-accel", "kvm", "-cpu", "host")
-    return ("-accel", "tcg,thread=multi", "-cpu", "max")
+    return ("-accel", EMULATED, "-cpu", "max")
 
 
 def _kvm_works(image: Path) -> bool:

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import emulator, initramfs
+from tests.vm import emulator, initramfs, machines, rdt_image
 from tests.vm.fetch import VmError, unpacked
 from tests.vm.kernels import GUEST_CPUS, GUEST_MEMORY_MB, GUEST_MODULES, KERNEL_ARGUMENTS, KERNELS, Kernel
+from tests.vm.machines import NONE, Machine
 
 TREE = Path(__file__).resolve().parents[2]
 VENV = Path(sys.prefix)
@@ -58,10 +59,15 @@ def fetched(kernel: Kernel) -> Image:
     return Image(image, modules)
 
 
-def run(kernel: Kernel, job: str, limit_s: float, echo: Callable[[str], object] = lambda text: None) -> Run:
+def run(
+    kernel: Kernel,
+    job: str,
+    limit_s: float,
+    echo: Callable[[str], object] = lambda text: None,
+    machine: Machine = NONE,
+) -> Run:
     """Run `job`, a bash script, as root. After `limit_s` the guest is ended. `echo` gets the output as it comes."""
-    image = fetched(kernel)
-    with _machine(image, job) as (folder, command):
+    with _booted(kernel, machine, job) as (folder, command):
         begin = time.monotonic()
         output = _Follower(folder / "output", echo)
         with subprocess.Popen(
@@ -93,16 +99,18 @@ def run(kernel: Kernel, job: str, limit_s: float, echo: Callable[[str], object] 
         )
 
 
-def shell(kernel: Kernel) -> int:
+def shell(kernel: Kernel, machine: Machine = NONE) -> int:
     """A root shell in the guest on this terminal. Its end is the guest's; Ctrl-A X ends it in any case."""
     job = f"cd {TREE}; stty sane; exec bash -i"
-    with _machine(fetched(kernel), job, "vm.tty=ttyS0", "loglevel=4") as (_, command):
+    with _booted(kernel, machine, job, "vm.tty=ttyS0", "loglevel=4") as (_, command):
         return subprocess.run([*command, "-serial", "mon:stdio"], check=False).returncode
 
 
 @contextmanager
-def _machine(image: Image, job: str, *kernel_arguments: str) -> Iterator[tuple[Path, list[str]]]:
+def _booted(kernel: Kernel, machine: Machine, job: str, *kernel_arguments: str) -> Iterator[tuple[Path, list[str]]]:
     """The results' folder, with the job in it, and QEMU's command line without its serial line."""
+    image = fetched(kernel)
+    hardware = _hardware(kernel, machine, image)
     with tempfile.TemporaryDirectory(prefix="slackwater-vm-") as scratch:
         results = Path(scratch) / "results"
         results.mkdir()
@@ -119,14 +127,22 @@ def _machine(image: Image, job: str, *kernel_arguments: str) -> Iterator[tuple[P
             results,
             [
                 *emulator.command(),
-                *emulator.accelerated(image.image),
-                *("-smp", str(GUEST_CPUS), "-m", str(GUEST_MEMORY_MB)),
-                *("-nodefaults", "-display", "none", "-no-reboot"),
-                *("-kernel", str(image.image), "-initrd", str(first_root), "-append", append),
+                *hardware,
+                *("-m", str(GUEST_MEMORY_MB), "-nodefaults", "-display", "none", "-no-reboot"),
+                *("-initrd", str(first_root), "-append", append),
                 *_share("/", "host", ",readonly=on,multidevs=remap"),
                 *_share(str(results), "results", ""),
             ],
         )
+
+
+def _hardware(kernel: Kernel, machine: Machine, image: Image) -> tuple[str, ...]:
+    """CPUs and kernel. What RDT is made of is emulated in any case."""
+    machines.check(machine, kernel)
+    if machine.rdt is None:
+        return (*emulator.accelerated(image.image), "-smp", str(GUEST_CPUS), "-kernel", str(image.image))
+    patched = rdt_image.patched(image.image, machine.rdt)
+    return ("-accel", emulator.EMULATED, "-cpu", machine.cpu, "-smp", machine.topology, "-kernel", str(patched))
 
 
 def _share(path: str, tag: str, options: str) -> tuple[str, str]:
