@@ -44,13 +44,14 @@ class Measurement:
 
 
 @contextmanager
-def measured(*, force_wakeup_stamps: bool = False) -> Iterator[Measurement]:
+def measured(*, force_wakeup_stamps: bool = False, unthrottle: str = "auto") -> Iterator[Measurement]:
     """All that happens in the body; at its end the probe is detached: nothing may be lost, and the sums add up.
 
     By wakeup stamps some waits are unknown, and counted: of a task that was queued when the probe was attached, and of
     one whose storage could not be made because another user of this CPU's storage lock was preempted.
     """
-    with Probe.open(ProbeOptions(force_wakeup_stamps=force_wakeup_stamps, ring_bytes=RING_BYTES)) as probe:
+    options = ProbeOptions(force_wakeup_stamps=force_wakeup_stamps, ring_bytes=RING_BYTES, unthrottle=unthrottle)
+    with Probe.open(options) as probe:
         probe.tick()
         measurement = Measurement(probe)
         yield measurement
@@ -66,18 +67,30 @@ def measured(*, force_wakeup_stamps: bool = False) -> Iterator[Measurement]:
 def on_quiet_cpu(cpu: int, run: Callable[[], tuple[Measurement, list[Process]]]) -> Measurement:
     """The first of some runs in which tasks of others had next to nothing of `cpu`: their part in the waits is theirs.
 
-    Others: what /proc/stat counts as busy there and was not the run's own processes.
+    Others: what /proc/stat counts as busy there and was not the run's own processes. This one keeps off the CPU.
     """
     foreign_ratio = 1.0
     for _ in range(QUIET_ATTEMPTS):
         busy_ns, begin_ns = cpu_busy_ns(cpu), time.monotonic_ns()
-        measurement, processes = run()
+        with kept_off(cpu):
+            measurement, processes = run()
         own_ns = sum(process.ran_ns for process in processes)
         foreign_ratio = (cpu_busy_ns(cpu) - busy_ns - own_ns) / (time.monotonic_ns() - begin_ns)
         if foreign_ratio <= QUIET_RATIO:
             return measurement
     reason = f"others had {foreign_ratio:.0%} of CPU {cpu}: who waited for whom is not for this test to say"
     pytest.skip(reason)
+
+
+@contextmanager
+def kept_off(cpu: int) -> Iterator[None]:
+    """This process runs on the other CPUs meanwhile, if there are any."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before - {cpu} or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def cpu_busy_ns(cpu: int) -> int:

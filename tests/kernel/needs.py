@@ -6,6 +6,7 @@ where SLACKWATER_HAS lists what this host is meant to have, only what it lists, 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+from native.probe import Probe, ProbeOptions
 
 FORCED = os.environ.get("SLACKWATER_KERNEL_TESTS") == "1"
 MEANT = frozenset(os.environ["SLACKWATER_HAS"].split()) if "SLACKWATER_HAS" in os.environ else None
@@ -107,11 +110,19 @@ def _no_cpu_flag(flag: str) -> str | None:
     return None if flags and flag in flags[1].split() else f"no {flag} in /proc/cpuinfo"
 
 
+def _no_unthrottle_by(method: str) -> str | None:
+    with Probe.open(ProbeOptions(unthrottle=method)) as probe:
+        found = probe.features
+    return None if found.unthrottle == method else errno.errorcode[getattr(found, f"{method}_errno")]
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _no_root,
     "bpf": _no_bpf,
     "cgroup:cpu": _no_cpu_controller,
     "cpus:2": _no_two_cpus,
+    "fentry": partial(_no_unthrottle_by, "fentry"),
+    "kprobe": partial(_no_unthrottle_by, "kprobe"),
     "resctrl": _no_resctrl,
     "resctrl:l3": partial(_no_cpu_flag, "cat_l3"),
     "resctrl:l2": partial(_no_cpu_flag, "cat_l2"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 
+import pytest
+
 from tests.kernel.measure import Measurement, measured, on_quiet_cpu
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Process, Workloads
@@ -14,6 +16,7 @@ pytestmark = needs("root", "bpf", "cgroup:cpu")
 RIGHT_SHARE = 0.95
 
 
+@pytest.mark.short
 def test_culprit_of_two_loops_is_the_other_one(tree: Group, workloads: Workloads) -> None:
     """Two groups share a CPU: at least 95 % of the wait of each is the other's doing, none its own."""
     a, b = tree.child("a"), tree.child("b")

@@ -49,6 +49,7 @@ def test_dead_groups_leave_the_table(tree: Group, workloads: Workloads) -> None:
     assert max(sizes) < min(sizes) + 50
 
 
+@pytest.mark.short
 def test_renamed_group_keeps_its_id(tree: Group, workloads: Workloads) -> None:
     """A v1 group renamed while its task waits: one row, with the waits before and after."""
     if tree.version == 2:
@@ -74,6 +75,7 @@ def test_two_probes_see_the_same(tree: Group, workloads: Workloads) -> None:
     assert first.of(group, "wait_count") >= 200
 
 
+@pytest.mark.short
 def test_closed_probe_leaves_no_program() -> None:
     """Every program that this process holds while the probe is open is unloaded within a second of its close."""
     before = bpf_sys.program_ids_of(os.getpid())

@@ -12,19 +12,26 @@ from tests.kernel.measure import Measurement, measured, on_quiet_cpu
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Process, Workloads
 
-pytestmark = needs("root", "bpf", "cgroup:cpu")
+pytestmark = [
+    needs("root", "bpf", "cgroup:cpu"),
+    pytest.mark.parametrize(
+        "unthrottle",
+        ["off", pytest.param("fentry", marks=needs("fentry")), pytest.param("kprobe", marks=needs("kprobe"))],
+    ),
+]
+"""How the end of a throttle is seen: as the next run of the group, or by tracing the unthrottle itself."""
 
 THROTTLE_SHARE = 0.95
 
 
-def test_lone_task_with_quota_waits_for_its_throttle(tree: Group, workloads: Workloads) -> None:
+def test_lone_task_with_quota_waits_for_its_throttle(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """20 % quota, nobody else: at least 95 % of the wait is throttle wait; one event per throttled period, +-1."""
     group = tree.child("a")
     group.set_quota(20_000)
 
     def run() -> tuple[Measurement, list[Process]]:
         before = group.nr_throttled()
-        with measured() as m:
+        with measured(unthrottle=unthrottle) as m:
             loop = workloads.start(group, 0, "loop", 2).finish(m.drain)
         assert m.of(group, "throttle_events") == pytest.approx(group.nr_throttled() - before, abs=1)
         return m, [loop]
@@ -34,10 +41,11 @@ def test_lone_task_with_quota_waits_for_its_throttle(tree: Group, workloads: Wor
     assert m.of(group, "throttle_sum_ns") == pytest.approx(m.of(group, "throttle_ns"), rel=0.1)
 
 
-def test_two_loops_without_quota_have_no_throttle_wait(tree: Group, workloads: Workloads) -> None:
+@pytest.mark.short
+def test_two_loops_without_quota_have_no_throttle_wait(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """Contention alone: throttle wait and events are exactly 0."""
     groups = [tree.child("a"), tree.child("b")]
-    with measured() as m:
+    with measured(unthrottle=unthrottle) as m:
         for loop in [workloads.start(group, 0, "loop", 1) for group in groups]:
             loop.finish(m.drain)
     for group in groups:
@@ -46,11 +54,12 @@ def test_two_loops_without_quota_have_no_throttle_wait(tree: Group, workloads: W
         assert m.of(group, "contention_ns") == m.of(group, "wait_sum_ns") > 0
 
 
-def test_event_of_many_tasks_is_one_event(tree: Group, workloads: Workloads) -> None:
+@pytest.mark.short
+def test_event_of_many_tasks_is_one_event(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """Three tasks of one group on one CPU are stopped together: one event per throttled period, not three."""
     group = tree.child("a")
     group.set_quota(20_000)
-    with measured() as m:
+    with measured(unthrottle=unthrottle) as m:
         for loop in [workloads.start(group, 0, "loop", 2) for _ in range(3)]:
             loop.finish(m.drain)
         throttled = group.nr_throttled()
@@ -59,11 +68,11 @@ def test_event_of_many_tasks_is_one_event(tree: Group, workloads: Workloads) -> 
 
 
 @needs("cpus:2")
-def test_events_count_each_cpu(tree: Group, workloads: Workloads) -> None:
+def test_events_count_each_cpu(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """Two tasks on two CPUs: each throttled period has one event or two."""
     group = tree.child("a")
     group.set_quota(40_000)
-    with measured() as m:
+    with measured(unthrottle=unthrottle) as m:
         cpus = sorted(os.sched_getaffinity(0))[:2]
         for loop in [workloads.start(group, cpu, "loop", 2) for cpu in cpus]:
             loop.finish(m.drain)
@@ -71,7 +80,7 @@ def test_events_count_each_cpu(tree: Group, workloads: Workloads) -> None:
     assert throttled - 1 <= m.of(group, "throttle_events") <= 2 * throttled + 2
 
 
-def test_event_belongs_to_the_group_whose_quota_ran_out(tree: Group, workloads: Workloads) -> None:
+def test_event_belongs_to_the_group_whose_quota_ran_out(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """Quota on the parent, task in the child: the event is the parent's, the throttle wait the child's."""
     parent = tree.child("parent")
     child = parent.child("child")
@@ -79,7 +88,7 @@ def test_event_belongs_to_the_group_whose_quota_ran_out(tree: Group, workloads: 
 
     def run() -> tuple[Measurement, list[Process]]:
         before = parent.nr_throttled()
-        with measured() as m:
+        with measured(unthrottle=unthrottle) as m:
             loop = workloads.start(child, 0, "loop", 2).finish(m.drain)
         assert m.of(parent, "throttle_events") == pytest.approx(parent.nr_throttled() - before, abs=1)
         assert m.of(child, "throttle_events") == 0
@@ -89,13 +98,13 @@ def test_event_belongs_to_the_group_whose_quota_ran_out(tree: Group, workloads: 
     assert m.of(child, "throttle_ns") >= THROTTLE_SHARE * m.of(child, "wait_sum_ns") > 0
 
 
-def test_quota_removed_while_throttled_ends_the_event(tree: Group, workloads: Workloads) -> None:
+def test_quota_removed_while_throttled_ends_the_event(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """A long throttle that ends because the quota is taken away: as long as the wait of its task."""
     group = tree.child("a")
 
     def run() -> tuple[Measurement, list[Process]]:
         group.set_quota(50_000, period_us=1_000_000)
-        with measured() as m:
+        with measured(unthrottle=unthrottle) as m:
             loop = workloads.start(group, 0, "loop", 1.2)
             wait_until_held(loop.pid)
             time.sleep(0.5)

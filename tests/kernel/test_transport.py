@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from native.probe import Probe, ProbeOptions
 from tests.kernel.measure import assert_balanced, lost, measured
 from tests.kernel.needs import needs
@@ -14,6 +16,7 @@ pytestmark = needs("root", "bpf", "cgroup:cpu", "command:hackbench")
 HACKBENCH = ("exec", "hackbench", "-g", "4", "-l", "300")
 
 
+@pytest.mark.short
 def test_produced_is_consumed_plus_dropped(tree: Group, workloads: Workloads) -> None:
     """Under hackbench nothing is dropped and every sample of the group is in its row."""
     group = tree.child("a")

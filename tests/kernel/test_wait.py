@@ -24,6 +24,7 @@ def bound(stamps: bool) -> float:
     return 0.03 if stamps else 0.01
 
 
+@pytest.mark.short
 def test_wait_of_two_loops_on_one_cpu_is_schedstat(tree: Group, workloads: Workloads, stamps: bool) -> None:
     """Two groups share a CPU: the wait of each is what its loop reads of itself."""
     groups = [tree.child("a"), tree.child("b")]

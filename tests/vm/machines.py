@@ -130,8 +130,9 @@ MACHINES = {
 
 SHORT = ("l3", "cdp", "amd")
 """For CI: between them every kind of schemata line but L2."""
+SHORT_KERNEL = "6.12"
 
-EVERY_GUEST_HAS = frozenset({"root", "bpf", "cgroup:cpu", "cpus:2"})
+EVERY_GUEST_HAS = frozenset({"root", "bpf", "cgroup:cpu", "cpus:2", "fentry", "kprobe"})
 
 
 def machine(name: str) -> Machine:

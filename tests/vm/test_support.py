@@ -15,6 +15,7 @@ def test_document_is_what_it_is_read_as() -> None:
     assert support.rows(support.document(list(rows))) == rows[::-1]
 
 
+@pytest.mark.short
 @pytest.mark.skipif(not FORCED, reason="only where the host is known: SLACKWATER_KERNEL_TESTS=1")
 def test_this_kernel_is_as_documented() -> None:
     """Every cell of its column. A kernel that the page does not have is none of its business."""
