@@ -99,6 +99,10 @@ def _no_two_cpus() -> str | None:
     return None if len(os.sched_getaffinity(0)) >= 2 else "one CPU only"
 
 
+def _no_machine() -> str | None:
+    return None if "SLACKWATER_MACHINE" in os.environ else "not a guest of tests/vm"
+
+
 def _no_resctrl() -> str | None:
     if not FORCED:
         return "this host's caches are not ours to partition"
@@ -123,6 +127,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "cpus:2": _no_two_cpus,
     "fentry": partial(_no_unthrottle_by, "fentry"),
     "kprobe": partial(_no_unthrottle_by, "kprobe"),
+    "machine": _no_machine,
     "resctrl": _no_resctrl,
     "resctrl:l3": partial(_no_cpu_flag, "cat_l3"),
     "resctrl:l2": partial(_no_cpu_flag, "cat_l2"),

@@ -132,7 +132,7 @@ SHORT = ("l3", "cdp", "amd")
 """For CI: between them every kind of schemata line but L2."""
 SHORT_KERNEL = "6.12"
 
-EVERY_GUEST_HAS = frozenset({"root", "bpf", "cgroup:cpu", "cpus:2", "fentry", "kprobe"})
+EVERY_GUEST_HAS = frozenset({"root", "bpf", "cgroup:cpu", "cpus:2", "fentry", "kprobe", "machine"})
 
 
 def machine(name: str) -> Machine:

@@ -1,0 +1,49 @@
+"""Mounts the kernel's resctrl for a test, and writes to its files as a shell would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path("/sys/fs/resctrl")
+
+
+@contextmanager
+def mounted(*options: str) -> Iterator[Path]:
+    """resctrl with these mount options; what the test made in it goes with it."""
+    subprocess.run(["mount", "-t", "resctrl", "-o", ",".join(("rw", *options)), "resctrl", str(ROOT)], check=True)
+    try:
+        yield ROOT
+    finally:
+        subprocess.run(["umount", str(ROOT)], check=True)
+
+
+def write(file: Path, text: str) -> OSError | None:
+    """In one write. The kernel's refusal, if it refuses."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(descriptor, f"{text}\n".encode())
+    except OSError as error:
+        return error
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def last_words() -> str:
+    """What the kernel says of the last command."""
+    return (ROOT / "info" / "last_cmd_status").read_text().strip()
+
+
+def schemata(group: Path) -> dict[str, dict[int, str]]:
+    """Resource -> cache id -> value as printed, without padding."""
+    lines = (line.strip().split(":") for line in (group / "schemata").read_text().splitlines())
+    return {name: dict(_domain(part) for part in rest.split(";")) for name, rest in lines}
+
+
+def _domain(part: str) -> tuple[int, str]:
+    number, value = part.split("=")
+    return int(number), value.strip()
