@@ -30,6 +30,7 @@ from agent.host import Host
 from agent.profiles.profile import Profiler
 from agent.records import Profile, SelfSample, Tick
 from agent.samples.sampler import Sampler
+from agent.service_manager import ServiceManager
 from agent.units import NS_PER_S
 from native.probe import Probe, ProbeError, ProbeFeatures, ProbeOptions
 
@@ -59,6 +60,8 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._sampling = SamplingState()
+        self._service = ServiceManager()
+        self._status = ""
         self._own_before: SelfSample | None = None
         self.features: ProbeFeatures | None = None
         """What the probe got of this kernel; None: it works without (see `probe_error`)."""
@@ -92,6 +95,7 @@ class Agent:
         if self._probe:
             self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
         self._baseline = self._tick(time.monotonic_ns())
+        self._stack.callback(self._service.stopping)  # the first thing that `close` does
 
     def _open_probe(self) -> Probe | None:
         config, cpu = self._config, self._host.cpu
@@ -149,8 +153,11 @@ class Agent:
         next_tick_ns = begin_ns + int(self._first_tick_s * NS_PER_S)
         next_drain_ns = begin_ns + drain_ns
         ticks = 0
+        self._service.ready()
         while not self._stopping:
             now_ns = time.monotonic_ns()
+            if self._service.is_due(now_ns):
+                self._service.alive(now_ns, self._status)
             if now_ns >= next_tick_ns:
                 tick = self._tick(now_ns)
                 ticks += 1
@@ -193,6 +200,7 @@ class Agent:
             self._metrics.update(tick, profile)
         if self._on_tick and tick.number:
             self._on_tick(tick, profile)
+        self._status = f"{len(tick.groups)} groups, source {tick.source}, {tick.agent.lost_samples} samples lost"
         return tick
 
     def _adapt(self, tick: Tick) -> None:

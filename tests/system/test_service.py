@@ -1,0 +1,31 @@
+"""The agent as a service manager sees it; systemd itself is in tests/vm/test_systemd.py."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.needs import needs
+from tests.system.command import TIMEOUT_S, quiet, running
+
+pytestmark = [needs("cgroup:cpu"), pytest.mark.slow]
+
+
+def test_a_manager_hears_of_begin_life_and_end(tmp_path: Path) -> None:
+    """READY=1 first, then the watchdog is fed with a status, again and again, and STOPPING=1 is the last."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(TIMEOUT_S)
+        environment = ("env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=200000")
+        with running("run", *quiet(tmp_path), wrapper=environment) as command:
+            heard = [manager.recv(4096).decode() for _ in range(4)]
+            command.stop(signal.SIGTERM)
+            manager.setblocking(False)
+            while heard[-1] != "STOPPING=1":
+                heard.append(manager.recv(4096).decode())
+    assert heard[0] == "READY=1"
+    assert all(message.startswith("WATCHDOG=1\nSTATUS=") for message in heard[1:-1])
+    assert " groups, source " in heard[1]
