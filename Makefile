@@ -3,12 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DIST ?= dist
+PREFIX ?= /usr/local
 SECONDS ?= 60
 
 # Names of Debian packages: what the build needs, and what only the tests need, those in a VM more.
 BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
-TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests
+TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests vagrant vagrant-libvirt
 VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring zstd
+# What the box needs, and Vagrant with a libvirt that is started by hand.
+BOX_PACKAGES := mmdebstrap qemu-utils fdisk e2fsprogs openssh-client rsync debian-archive-keyring
+VAGRANT_PACKAGES := $(TEST_PACKAGES) libvirt-daemon libvirt-clients dnsmasq-base iptables iproute2
 
 EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)
 C_FILES = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h'))
@@ -18,16 +22,28 @@ BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -ffreestanding -Wall -Werror -I. -D__TA
 # Debian keeps <asm/*.h> here. Asked when needed: at first gcc is perhaps not there.
 BPF_CFLAGS += -idirafter /usr/include/$(shell gcc -print-multiarch 2>/dev/null)
 
+# What `make install` makes.
+HOME_FOLDER = $(DESTDIR)/opt/slackwater
+CONFIGURATION = $(DESTDIR)/etc/slackwater/slackwater.toml
+UNIT = $(DESTDIR)/etc/systemd/system/slackwater.service
+# A running systemd, which is to know of it; it is none of ours with DESTDIR.
+SYSTEMD = $(if $(DESTDIR),,$(wildcard /run/systemd/system))
+
+# What a wheel is made of.
+PACKAGE_SOURCES := pyproject.toml setup.py requirements.txt README.md LICENSE LICENSE.GPL-2.0 NOTICE $(EXTENSION_SOURCES) \
+	$(wildcard agent/*.py agent/*/*.py native/*.py rdt/*.py bpf/*.c)
+
 # Programs that only the tests run and that the host does not have.
 export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two would want apt at once
-.PHONY: help setup run test test-guests test-vm vm check fuzz bench wheel clean build-packages test-packages vm-packages dev
+.PHONY: help setup run test test-guests test-vm test-systemd test-vagrant vm box check fuzz bench wheel bundle install
+.PHONY: uninstall clean build-packages test-packages vm-packages box-packages vagrant-packages dev
 .DEFAULT_GOAL := help
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: build/native native/slackwater.bpf.o ## system packages, .venv, native/ and bpf/
 
@@ -44,9 +60,18 @@ test-guests: setup dev
 	-@$(MAKE) --no-print-directory vm-packages
 	$(BIN)/python -m tests.vm short
 
-test-vm: setup dev vm-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest, MACHINE=)
+test-vm: setup dev vm-packages box-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest, MACHINE=)
 	$(if $(KERNEL)$(T)$(MACHINE),,SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm)
 	$(BIN)/python -m tests.vm test $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(if $(T),-- $(T))
+
+test-systemd: setup dev vm-packages box-packages ## install the agent in a VM with systemd and drive the service
+	SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm/test_systemd.py $(ARGS)
+
+test-vagrant: setup dev vm-packages box-packages vagrant-packages ## from vagrant up to vagrant destroy, emulated, by a libvirt of its own
+	SLACKWATER_VAGRANT_TESTS=1 $(BIN)/pytest tests/vm/test_vagrant.py $(ARGS)
+
+box: setup box-packages ## a Debian box for Vagrant and libvirt; its path is the last line
+	@$(BIN)/python -m tests.vm.box
 
 vm: setup vm-packages ## a root shell on another kernel, with this machine's files read-only (KERNEL=, MACHINE=)
 	$(BIN)/python -m tests.vm shell $(MACHINE:%=--machine %) $(KERNEL)
@@ -64,10 +89,39 @@ bench: ## list the benchmarks
 	@awk '/^(""|\/\* |# )/ { gsub(/"""|^[#\/* ]+| *\*\/$$/, ""); printf "%-36s %s\n", FILENAME, $$0; nextfile }' \
 		$(wildcard benchmarks/*.py benchmarks/*.c benchmarks/*.sh)
 
-wheel: setup dev ## a wheel in dist/ that runs on a host without compiler, kernel headers or libbpf
+wheel: setup .venv/.requirements-dev ## a wheel in dist/ that runs on a host without compiler, kernel headers or libbpf
 	rm -rf build/lib build/bdist.* build/wheel $(DIST)/slackwater-*.whl
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	PATH=$(CURDIR)/$(BIN):$$PATH auditwheel repair --wheel-dir $(DIST) build/wheel/*.whl
+
+bundle: $(DIST)/.bundle ## in dist/ all that `make install` needs where there is no network: our wheel and those it depends on
+
+$(DIST)/.bundle: $(PACKAGE_SOURCES)
+	$(MAKE) wheel
+	rm -f $(DIST)/pip-*.whl
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest $(DIST) -r requirements.txt pip
+	touch $@
+
+install: $(DIST)/.bundle ## as root: into /opt/slackwater, with a configuration and a systemd unit (DESTDIR=, PREFIX=)
+	$(PYTHON) -m venv --clear --without-pip $(HOME_FOLDER)
+	PYTHONPATH=$$(echo $(DIST)/pip-*.whl) $(HOME_FOLDER)/bin/python -m pip install \
+		--quiet --disable-pip-version-check --root-user-action ignore --no-compile \
+		--no-index --find-links $(DIST) --constraint requirements.txt slackwater
+	$(HOME_FOLDER)/bin/python -m compileall -q -j 0 -x /tests/ $(DESTDIR:%=-s %) $(HOME_FOLDER)
+	$(if $(DESTDIR),grep -rlIF $(DESTDIR) $(HOME_FOLDER)/bin $(HOME_FOLDER)/pyvenv.cfg | xargs sed -i 's#$(DESTDIR)##g')
+	mkdir -p $(DESTDIR)$(PREFIX)/bin
+	ln -sfn /opt/slackwater/bin/slackwater $(DESTDIR)$(PREFIX)/bin/slackwater
+	[ -e $(CONFIGURATION) ] || install -D -m 644 deploy/slackwater.toml $(CONFIGURATION)
+	install -D -m 644 deploy/systemd/slackwater.service $(UNIT)
+	$(if $(SYSTEMD),systemctl daemon-reload)
+	$(if $(SYSTEMD),@echo 'installed; to start it now and at boot: systemctl enable --now slackwater')
+
+uninstall: ## as root: what `make install` made, and what the service kept; a configuration that was changed stays
+	$(if $(SYSTEMD),! [ -e $(UNIT) ] || systemctl --quiet disable --now slackwater)
+	rm -rf $(HOME_FOLDER) $(DESTDIR)$(PREFIX)/bin/slackwater $(UNIT) $(DESTDIR)/run/slackwater $(DESTDIR)/var/lib/slackwater
+	@if cmp -s deploy/slackwater.toml $(CONFIGURATION); then rm -r $(dir $(CONFIGURATION)); \
+	elif [ -e $(CONFIGURATION) ]; then echo 'kept, since it was changed: $(CONFIGURATION)'; fi
+	$(if $(SYSTEMD),systemctl daemon-reload)
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist native/_slackwater*.so native/slackwater.bpf.o .venv/.installed
@@ -93,6 +147,12 @@ test-packages:
 
 vm-packages:
 	$(call need,$(VM_PACKAGES))
+
+box-packages:
+	$(call need,$(BOX_PACKAGES))
+
+vagrant-packages:
+	$(call need,$(VAGRANT_PACKAGES))
 
 dev: .venv/.requirements-dev test-packages
 

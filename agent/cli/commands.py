@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -126,16 +127,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON
 @config_option
 @click.pass_obj
 def run(world: World, config_path: Path | None) -> None:
-    """Run the agent in the foreground: with a live table on a terminal, else with one log line per tick."""
+    """Run the agent: with a live table on a terminal, as a systemd service quietly, else with a log line per tick."""
     config = load_config(config_path)
     if _on_terminal():
         _live(world, config, sort="wait", filter_text="")
         return
     from agent.cli.log import log_line
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # A service manager stamps the lines itself, and shows our status instead of one for each tick.
+    managed = bool(os.environ.get("NOTIFY_SOCKET"))
+    form = "%(levelname)s %(message)s" if managed else "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
     log = logging.getLogger("slackwater")
-    with world.agent(config, world.host(), lambda tick, profile: log.info(log_line(tick, profile))) as agent:
+    on_tick = None if managed else lambda tick, profile: log.info(log_line(tick, profile))
+    with world.agent(config, world.host(), on_tick) as agent:
         agent.run()
 
 

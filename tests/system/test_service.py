@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from pathlib import Path
@@ -9,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.needs import needs
-from tests.system.command import TIMEOUT_S, quiet, running
+from tests.system.command import TIMEOUT_S, quiet, running, slackwater
+
+UNIT = Path(__file__).parents[2] / "deploy/systemd/slackwater.service"
 
 pytestmark = [needs("cgroup:cpu"), pytest.mark.slow]
 
 
 def test_a_manager_hears_of_begin_life_and_end(tmp_path: Path) -> None:
-    """READY=1 first, then the watchdog is fed with a status, again and again, and STOPPING=1 is the last."""
+    """READY=1 first, then the watchdog is fed with a status, again and again, and STOPPING=1 is the last.
+
+    What the status says is not logged for each tick.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(TIMEOUT_S)
@@ -29,3 +35,14 @@ def test_a_manager_hears_of_begin_life_and_end(tmp_path: Path) -> None:
     assert heard[0] == "READY=1"
     assert all(message.startswith("WATCHDOG=1\nSTATUS=") for message in heard[1:-1])
     assert " groups, source " in heard[1]
+    assert [line for line in command.lines if "source=" in line] == []
+
+
+@needs("root", "bpf")
+def test_the_units_capabilities_are_enough(tmp_path: Path) -> None:
+    """With these alone nothing is degraded that is not so for root."""
+    allowed = re.findall(r"^CapabilityBoundingSet=(.*)", UNIT.read_text(), re.MULTILINE)[0]
+    few = ["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in allowed.split())]
+    wrapper = ("setpriv", f"--bounding-set={','.join(few)}", "--inh-caps=-all")
+    words = ["doctor", "--json", *quiet(tmp_path)]
+    assert slackwater(*words, wrapper=wrapper).stdout == slackwater(*words).stdout
