@@ -1,0 +1,124 @@
+"""A whole Debian machine with systemd: the box's disk, booted by QEMU, driven by ssh. It has no way out.
+
+What is written to the disk is gone with the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import box, emulator
+from tests.vm.fetch import VmError
+from tests.vm.kernels import GUEST_CPUS, GUEST_MEMORY_MB
+
+BOOT_LIMIT_S = 180
+COMMAND_LIMIT_S = 300
+POLL_S = 0.5
+TREE = Path(__file__).resolve().parents[2]
+NOT_COPIED = (".git", ".venv", ".vagrant", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+"""Of the tree; the Vagrantfile leaves out the same."""
+RSYNC = ("rsync", "--archive", "--delete", "--mkpath", *(f"--exclude={name}" for name in NOT_COPIED))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """It runs. `log`: what its kernel and systemd say."""
+
+    ssh: tuple[str, ...]
+    log: Path
+
+    def run(self, command: str, *, limit_s: float = COMMAND_LIMIT_S) -> subprocess.CompletedProcess[str]:
+        """A bash command, as root. Its standard error is with its output."""
+        return subprocess.run(
+            [*self.ssh, "sudo", "bash", "-s"],
+            input=command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+
+    def copy(self, tree: Path, folder: str) -> None:
+        """The tree into a folder of the machine, as rsync does for Vagrant: what is there no more is removed."""
+        over = ["--rsync-path=sudo rsync", f"--rsh={' '.join(self.ssh[:-1])}"]
+        subprocess.run([*RSYNC, *over, f"{tree}/", f"{self.ssh[-1]}:{folder}/"], check=True)
+
+
+def copy_of_tree(folder: Path) -> Path:
+    """Where a test may change it, as a fresh clone would be: nothing is built."""
+    subprocess.run([*RSYNC, "--exclude=dist", "--exclude=*.so", "--exclude=*.o", f"{TREE}/", f"{folder}/"], check=True)
+    return folder
+
+
+def make(tree: Path, *words: str) -> None:
+    """`make`, as called from a shell and not from the make that runs these tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(["make", *words], cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def booted() -> Iterator[Machine]:
+    """Up, with ssh answering and systemd done; ended at the end of the block."""
+    place = box.folder()
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="slackwater-machine-") as scratch:
+        machine = Machine(_ssh(place / "key", port, scratch), Path(scratch) / "log")
+        command = [
+            *emulator.command(),
+            *emulator.accelerated(place / "vmlinuz"),
+            *("-machine", "q35", "-smp", str(GUEST_CPUS), "-m", str(GUEST_MEMORY_MB)),
+            *("-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{machine.log}"),
+            *("-kernel", str(place / "vmlinuz"), "-initrd", str(place / "initrd.img")),
+            *("-append", "root=LABEL=root ro console=ttyS0 net.ifnames=0"),
+            *("-drive", f"file={place / 'box.img'},if=virtio,snapshot=on,cache=unsafe"),
+            *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
+            *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
+        ]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": scratch}) as qemu:
+            try:
+                _wait_until_up(machine, qemu)
+                yield machine
+            finally:
+                qemu.kill()
+
+
+def _wait_until_up(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + BOOT_LIMIT_S
+    while time.monotonic() < deadline_s and qemu.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if machine.run("systemctl is-system-running --wait", limit_s=30).stdout.strip() in ("running", "degraded"):
+                return
+        time.sleep(POLL_S)
+    log = machine.log.read_text(errors="replace").splitlines() if machine.log.exists() else []
+    raise VmError("\n".join([f"the machine is not up after {BOOT_LIMIT_S} s; its log:", *log[-40:]]))
+
+
+def _ssh(key: Path, port: int, scratch: str) -> tuple[str, ...]:
+    """One connection for all commands: an emulated machine needs a second for each."""
+    options = {
+        "StrictHostKeyChecking": "no",
+        "UserKnownHostsFile": "/dev/null",
+        "LogLevel": "ERROR",
+        "ConnectTimeout": "10",
+        "ControlMaster": "auto",
+        "ControlPersist": "60",
+        "ControlPath": f"{scratch}/ssh",
+    }
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return ("ssh", "-F", "/dev/null", "-i", str(key), "-p", str(port), *words, "vagrant@127.0.0.1")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,155 @@
+"""The Vagrantfile: valid, and what it promises, from `vagrant up` to `vagrant destroy` (make test-vagrant: minutes).
+
+The machine is emulated, by a libvirt of the test's own (libvirt.py), and has no way out: it gets a bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.needs import needs
+from tests.vm import box, libvirt
+from tests.vm.machine import TREE, copy_of_tree, make
+
+whole_cycle = pytest.mark.skipif(os.environ.get("SLACKWATER_VAGRANT_TESTS") != "1", reason="minutes: make test-vagrant")
+OFFLINE = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
+LIMIT_S = 600
+SCRAPE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9753/metrics').read().decode())"
+
+
+@needs("command:vagrant")
+def test_vagrantfile_is_valid(tmp_path: Path) -> None:
+    """For libvirt, whose plug-in knows each of its keys; VirtualBox' part is checked where that is installed."""
+    environment = {
+        **os.environ,
+        **OFFLINE,
+        "VAGRANT_HOME": str(tmp_path),
+        "VAGRANT_DOTFILE_PATH": str(tmp_path / "dot"),
+    }
+    done = subprocess.run(
+        ["vagrant", "validate"], cwd=TREE, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "Vagrantfile validated successfully.\n"), done.stderr
+
+
+@dataclass(frozen=True)
+class Vagrant:
+    """`vagrant` in the copy of a tree."""
+
+    tree: Path
+    inside: tuple[str, ...]
+    environment: dict[str, str]
+
+    def __call__(self, *words: str, status: int = 0) -> str:
+        """Its output; it must end with `status`."""
+        done = subprocess.run(
+            [*self.inside, "vagrant", *words],
+            cwd=self.tree,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def ssh(self, command: str) -> str:
+        return self("ssh", "--command", f"sudo {command}")
+
+    def domains(self) -> list[str]:
+        words = ["virsh", "--quiet", "--connect", "qemu:///system", "list", "--all", "--name"]
+        return subprocess.run([*self.inside, *words], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.fixture(scope="module")
+def vagrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vagrant]:
+    """A machine that `vagrant up` has made."""
+    scratch = tmp_path_factory.mktemp("vagrant")
+    tree = copy_of_tree(scratch / "tree")
+    make(tree, "bundle")
+    with libvirt.running() as inside:
+        settings = {
+            "VAGRANT_HOME": str(scratch / "home"),
+            "VAGRANT_DEFAULT_PROVIDER": "libvirt",
+            "SLACKWATER_BOX": str(box.folder() / "slackwater.box"),
+            "SLACKWATER_DRIVER": "qemu",
+        }
+        made = Vagrant(tree, inside, {**os.environ, **OFFLINE, **settings})
+        try:
+            made("up")
+            yield made
+        finally:
+            made("destroy", "--force")
+
+
+@whole_cycle
+def test_up_gives_a_machine_with_the_service_running(vagrant: Vagrant) -> None:
+    """Enabled, active, never restarted, on a kernel with cgroup v2."""
+    shown = vagrant.ssh("systemctl show --property ActiveState,UnitFileState,NRestarts,StatusText slackwater")
+    found = dict(line.split("=", 1) for line in shown.splitlines())
+    assert (found["ActiveState"], found["UnitFileState"], found["NRestarts"]) == ("active", "enabled", "0")
+    assert re.fullmatch(r"\d+ groups, source bpf, 0 samples lost", found["StatusText"])
+    assert "cpu" in vagrant.ssh("cat /sys/fs/cgroup/cgroup.controllers").split()
+
+
+@whole_cycle
+def test_metrics_have_a_row_for_each_service(vagrant: Vagrant) -> None:
+    metrics = vagrant.ssh(f'python3 -c "{SCRAPE}"')
+    assert re.search(r'^slackwater_\w+\{.*group="/system.slice/ssh.service".*\} ', metrics, re.MULTILINE)
+
+
+@whole_cycle
+def test_snapshot_works_over_ssh(vagrant: Vagrant) -> None:
+    found = json.loads(vagrant.ssh("slackwater snapshot --seconds 2 --json"))
+    assert found["source"] == "bpf"
+    assert "/system.slice/slackwater.service" in {group["path"] for group in found["groups"]}
+
+
+@whole_cycle
+def test_top_works_over_ssh(vagrant: Vagrant) -> None:
+    """On a terminal; the key q ends it."""
+    keys, terminal = pty.openpty()
+    command = [*vagrant.inside, "vagrant", "ssh", "--tty", "--command", "sudo slackwater top"]
+    with subprocess.Popen(
+        command, cwd=vagrant.tree, env=vagrant.environment, stdin=terminal, stdout=terminal, stderr=terminal
+    ) as top:
+        os.close(terminal)
+        shown = b""
+        deadline_s = time.monotonic() + 60
+        while b"/system.slice/" not in shown and time.monotonic() < deadline_s:
+            shown += os.read(keys, 65536)
+        os.write(keys, b"q")
+        assert top.wait(60) == 0
+    os.close(keys)
+    assert b"source bpf" in shown
+
+
+@whole_cycle
+def test_provision_brings_it_up_to_date(vagrant: Vagrant) -> None:
+    """What was changed in the tree is what runs afterwards."""
+    source = vagrant.tree / "agent/__init__.py"
+    source.write_text(re.sub(r'__version__ = "(.*)"', r'__version__ = "\1+changed"', source.read_text()))
+    make(vagrant.tree, "bundle")
+    vagrant("provision")
+    assert vagrant.ssh("slackwater --version").strip().endswith("+changed")
+    assert '+changed"' in vagrant.ssh(f'python3 -c "{SCRAPE}"')
+
+
+@whole_cycle
+def test_destroy_leaves_nothing(vagrant: Vagrant) -> None:
+    assert len(vagrant.domains()) == 1
+    vagrant("destroy", "--force")
+    assert vagrant.domains() == []
