@@ -66,6 +66,7 @@ customize() {
 		apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service
 
 	cat >"$root/etc/default/grub" <<-'GRUB'
+		GRUB_TERMINAL="console serial" # graphics hang where there is no display
 		GRUB_TIMEOUT=0
 		GRUB_RECORDFAIL_TIMEOUT=0
 		GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0 net.ifnames=0"
@@ -118,7 +119,7 @@ loop=$(losetup --find --show "$disk")
 partx --add "$loop" # not losetup --partscan: not each kernel reads partition tables
 for _ in {1..50}; do [ -b "${loop}p1" ] && break || sleep 0.1; done
 mkfs.ext4 -q -L root "${loop}p1"
-mount "${loop}p1" "$root"
+mount -o nobarrier "${loop}p1" "$root" # what dpkg syncs need not reach this machine's disk each time
 
 mmdebstrap --quiet --mode=root --variant=minbase --include=$PACKAGES --aptopt='Apt::Install-Recommends "false"' \
 	--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
@@ -127,8 +128,8 @@ mmdebstrap --quiet --mode=root --variant=minbase --include=$PACKAGES --aptopt='A
 	$SUITE "$root" "deb $main $SUITE main" ${security:+"deb $security $SUITE-security main"}
 
 for folder in dev proc sys; do mount --bind /$folder "$root/$folder"; done
-chroot "$root" grub-install --target=i386-pc --modules='part_msdos ext2' "$loop" 2>&1 | grep -v '^Install' || true
-chroot "$root" update-grub 2>/dev/null
+said=$(chroot "$root" grub-install --target=i386-pc --modules='part_msdos ext2' "$loop" 2>&1) || fail "grub-install: $said"
+said=$(chroot "$root" update-grub 2>&1) || fail "update-grub: $said"
 sed -i "s#root=[^ ]*#root=LABEL=root#g" "$root/boot/grub/grub.cfg" # it names this machine's loop device
 for folder in dev proc sys; do umount "$root/$folder"; done
 cp "$root"/boot/vmlinuz-* "$out/vmlinuz"

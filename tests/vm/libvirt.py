@@ -94,7 +94,7 @@ def _wait_until_up(first: subprocess.Popen[bytes], log: Path) -> tuple[str, ...]
     while time.monotonic() < deadline_s and first.poll() is None:
         children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
         if children:
-            inside = ("nsenter", f"--target={children[0]}", "--mount", "--net", "--pid", f"--wd={Path.cwd()}", "--")
+            inside = ("nsenter", f"--target={children[0]}", "--mount", "--net", "--pid", "--")
             version = [*inside, "virsh", "--quiet", "--connect", "qemu:///system", "version"]
             if subprocess.run(version, capture_output=True, check=False).returncode == 0:
                 return inside

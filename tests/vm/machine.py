@@ -26,6 +26,8 @@ TREE = Path(__file__).resolve().parents[2]
 NOT_COPIED = (".git", ".venv", ".vagrant", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 """Of the tree; the Vagrantfile leaves out the same."""
 RSYNC = ("rsync", "--archive", "--delete", "--mkpath", *(f"--exclude={name}" for name in NOT_COPIED))
+SCRAPE = 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:9753/metrics").read().decode())'
+"""For the Python of a machine: nothing else in it speaks HTTP."""
 
 
 @dataclass(frozen=True)

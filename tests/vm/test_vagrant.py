@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.needs import needs
-from tests.vm import box, libvirt
+from tests.vm import box, libvirt, machine
 from tests.vm.machine import TREE, copy_of_tree, make
 
 whole_cycle = pytest.mark.skipif(os.environ.get("SLACKWATER_VAGRANT_TESTS") != "1", reason="minutes: make test-vagrant")
 OFFLINE = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
 LIMIT_S = 600
-SCRAPE = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9753/metrics').read().decode())"
+SCRAPE = f"python3 -c '{machine.SCRAPE}'"
 
 
 @needs("command:vagrant")
@@ -50,11 +50,13 @@ class Vagrant:
     inside: tuple[str, ...]
     environment: dict[str, str]
 
-    def __call__(self, *words: str, status: int = 0) -> str:
-        """Its output; it must end with `status`."""
+    def command(self, *words: str) -> list[str]:
+        return [*self.inside, "env", f"--chdir={self.tree}", "vagrant", *words]
+
+    def __call__(self, *words: str) -> str:
+        """Its output; it must succeed."""
         done = subprocess.run(
-            [*self.inside, "vagrant", *words],
-            cwd=self.tree,
+            self.command(*words),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -63,7 +65,7 @@ class Vagrant:
             timeout=LIMIT_S,
             check=False,
         )
-        assert done.returncode == status, done.stdout
+        assert done.returncode == 0, done.stdout
         return done.stdout
 
     def ssh(self, command: str) -> str:
@@ -107,7 +109,7 @@ def test_up_gives_a_machine_with_the_service_running(vagrant: Vagrant) -> None:
 
 @whole_cycle
 def test_metrics_have_a_row_for_each_service(vagrant: Vagrant) -> None:
-    metrics = vagrant.ssh(f'python3 -c "{SCRAPE}"')
+    metrics = vagrant.ssh(SCRAPE)
     assert re.search(r'^slackwater_\w+\{.*group="/system.slice/ssh.service".*\} ', metrics, re.MULTILINE)
 
 
@@ -122,10 +124,9 @@ def test_snapshot_works_over_ssh(vagrant: Vagrant) -> None:
 def test_top_works_over_ssh(vagrant: Vagrant) -> None:
     """On a terminal; the key q ends it."""
     keys, terminal = pty.openpty()
-    command = [*vagrant.inside, "vagrant", "ssh", "--tty", "--command", "sudo slackwater top"]
-    with subprocess.Popen(
-        command, cwd=vagrant.tree, env=vagrant.environment, stdin=terminal, stdout=terminal, stderr=terminal
-    ) as top:
+    command = vagrant.command("ssh", "--tty", "--command", "sudo slackwater top")
+    environment = vagrant.environment
+    with subprocess.Popen(command, env=environment, stdin=terminal, stdout=terminal, stderr=terminal) as top:
         os.close(terminal)
         shown = b""
         deadline_s = time.monotonic() + 60
@@ -145,7 +146,7 @@ def test_provision_brings_it_up_to_date(vagrant: Vagrant) -> None:
     make(vagrant.tree, "bundle")
     vagrant("provision")
     assert vagrant.ssh("slackwater --version").strip().endswith("+changed")
-    assert '+changed"' in vagrant.ssh(f'python3 -c "{SCRAPE}"')
+    assert '+changed"' in vagrant.ssh(SCRAPE)
 
 
 @whole_cycle
