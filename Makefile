@@ -10,9 +10,9 @@ SECONDS ?= 60
 BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
 TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests vagrant vagrant-libvirt
 VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring zstd
-# What the box needs, and Vagrant with a libvirt that is started by hand.
+# What the box needs, and a libvirt that is started by hand.
 BOX_PACKAGES := mmdebstrap qemu-utils fdisk e2fsprogs openssh-client rsync debian-archive-keyring
-VAGRANT_PACKAGES := $(TEST_PACKAGES) libvirt-daemon libvirt-clients dnsmasq-base iptables iproute2
+VAGRANT_PACKAGES := libvirt-daemon libvirt-clients dnsmasq-base iptables iproute2
 
 EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)
 C_FILES = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h'))
