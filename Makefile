@@ -114,7 +114,7 @@ install: $(DIST)/.bundle ## as root: into /opt/slackwater, with a configuration 
 	[ -e $(CONFIGURATION) ] || install -D -m 644 deploy/slackwater.toml $(CONFIGURATION)
 	install -D -m 644 deploy/systemd/slackwater.service $(UNIT)
 	$(if $(SYSTEMD),systemctl daemon-reload)
-	$(if $(SYSTEMD),@echo 'installed; to start it now and at boot: systemctl enable --now slackwater')
+	$(if $(SYSTEMD),@echo 'installed; now: systemctl enable slackwater && systemctl restart slackwater')
 
 uninstall: ## as root: what `make install` made, and what the service kept; a configuration that was changed stays
 	$(if $(SYSTEMD),! [ -e $(UNIT) ] || systemctl --quiet disable --now slackwater)

@@ -33,10 +33,16 @@ def make_targets() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with our wheel and those that it needs."""
     folder = tmp_path_factory.mktemp("dist")
-    make("wheel", f"DIST={folder}")
-    (path,) = folder.glob("*.whl")
+    make("bundle", f"DIST={folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(bundle: Path) -> Path:
+    (path,) = bundle.glob("slackwater-*.whl")
     return path
 
 
@@ -89,6 +95,34 @@ def test_wheel_runs_without_a_compiler(installed: Path) -> None:
     assert PROJECT["version"] in version.stdout
     doctor = run_installed(installed, "slackwater", "doctor")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
+
+
+@pytest.mark.slow
+def test_install_needs_no_network_and_uninstall_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
+    """Into another root, as a packager does: nothing names that root, and a configuration that is there stays."""
+    root = tmp_path / "root"
+    configuration = root / "etc/slackwater/slackwater.toml"
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text("# ours\n")
+    words = (f"DIST={bundle}", f"DESTDIR={root}", "PREFIX=/usr")
+    assert "pip download" not in make("install", *words)
+    assert configuration.read_text() == "# ours\n"
+    assert (root / "usr/bin/slackwater").readlink() == Path("/opt/slackwater/bin/slackwater")
+    assert (root / "opt/slackwater/bin/slackwater").read_text().startswith("#!/opt/slackwater/bin/python")
+    assert subprocess.run(["grep", "-rlF", str(root), str(root)], check=False, stdout=subprocess.PIPE).stdout == b""
+    unit = (root / "etc/systemd/system/slackwater.service").read_text()
+    program = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)[0]
+    assert (root / program.lstrip("/")).exists()
+    assert f"kept, since it was changed: {configuration}" in make("uninstall", *words)
+    assert files_below(root) == {"etc/slackwater/slackwater.toml"}
+    make("install", *words)
+    configuration.write_text((ROOT / "deploy/slackwater.toml").read_text())
+    make("uninstall", *words)
+    assert files_below(root) == set()
 
 
 def test_make_alone_prints_the_targets() -> None:
