@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.vm.fetch import VmError
+from tests.vm.machine import ENDS_WITH_US
 
 START_LIMIT_S = 30
 FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/run/libvirt")
@@ -47,7 +48,7 @@ for folder in "$@"; do
 	mkdir -p "$scratch$folder" "$folder"
 	mount --bind "$scratch$folder" "$folder"
 done
-libvirtd
+libvirtd --pid-file /run/libvirt/libvirtd.pid
 exit
 """
 
@@ -63,6 +64,7 @@ def running() -> Iterator[tuple[str, ...]]:
         for name, line in (("passwd", f"{USER}:x:64055:64055::/:/bin/false"), ("group", f"{USER}:x:64055:")):
             (etc.parent / name).write_text(f"{Path('/etc', name).read_text()}{line}\n")
         apart = [
+            *ENDS_WITH_US,
             "unshare",
             "--net",
             "--mount",

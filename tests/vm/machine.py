@@ -19,8 +19,11 @@ from tests.vm import box, emulator
 from tests.vm.fetch import VmError
 from tests.vm.kernels import GUEST_CPUS, GUEST_MEMORY_MB
 
+ENDS_WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
+"""However we end."""
+
 BOOT_LIMIT_S = 180
-COMMAND_LIMIT_S = 300
+COMMAND_LIMIT_S = 600
 POLL_S = 0.5
 TREE = Path(__file__).resolve().parents[2]
 NOT_COPIED = (".git", ".venv", ".vagrant", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
@@ -76,6 +79,7 @@ def booted() -> Iterator[Machine]:
     with tempfile.TemporaryDirectory(prefix="slackwater-machine-") as scratch:
         machine = Machine(_ssh(place / "key", port, scratch), Path(scratch) / "log")
         command = [
+            *ENDS_WITH_US,
             *emulator.command(),
             *emulator.accelerated(place / "vmlinuz"),
             *("-machine", "q35", "-smp", str(GUEST_CPUS), "-m", str(GUEST_MEMORY_MB)),
