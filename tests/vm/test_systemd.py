@@ -22,7 +22,7 @@ CONFIGURATION = "/etc/slackwater/slackwater.toml"
 SCRAPE = (
     """python3 -c "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9753/metrics').read().decode())" """
 )
-WATCHDOG_S = 20
+WATCHDOG_S = 30
 RESTART_LIMIT_S = 40
 """systemd waits a second, and an emulated machine needs several to start the agent."""
 INSTALLED = (

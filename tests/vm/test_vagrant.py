@@ -23,7 +23,7 @@ from tests.vm.machine import TREE, copy_of_tree, make
 
 whole_cycle = pytest.mark.skipif(os.environ.get("SLACKWATER_VAGRANT_TESTS") != "1", reason="minutes: make test-vagrant")
 OFFLINE = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
-LIMIT_S = 600
+LIMIT_S = 1200
 SCRAPE = f"python3 -c '{machine.SCRAPE}'"
 
 
@@ -102,7 +102,8 @@ def test_up_gives_a_machine_with_the_service_running(vagrant: Vagrant) -> None:
     """Enabled, active, never restarted, on a kernel with cgroup v2."""
     shown = vagrant.ssh("systemctl show --property ActiveState,UnitFileState,NRestarts,StatusText slackwater")
     found = dict(line.split("=", 1) for line in shown.splitlines())
-    assert (found["ActiveState"], found["UnitFileState"], found["NRestarts"]) == ("active", "enabled", "0")
+    log = vagrant.ssh("journalctl --unit slackwater --no-pager --lines 30")
+    assert (found["ActiveState"], found["UnitFileState"], found["NRestarts"]) == ("active", "enabled", "0"), log
     assert re.fullmatch(r"\d+ groups, source bpf, 0 samples lost", found["StatusText"])
     assert "cpu" in vagrant.ssh("cat /sys/fs/cgroup/cgroup.controllers").split()
 
