@@ -31,10 +31,11 @@ KERNEL_ARGUMENTS = (
     "oops=panic",
     "mitigations=off",
     # An emulated CPU stands still while the host has other work. That is neither a stall (a guest that hangs is the
-    # host's to cut off) nor a bad clock source.
+    # host's to cut off) nor a bad clock source, nor a timer that does not work ("IO-APIC + timer doesn't work!").
     "rcupdate.rcu_cpu_stall_timeout=120",
     "watchdog_thresh=60",
     "tsc=reliable",
+    "no_timer_check",
 )
 
 GUEST_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
