@@ -39,8 +39,11 @@ def last_words() -> str:
 
 
 def schemata(group: Path) -> dict[str, dict[int, str]]:
-    """Resource -> cache id -> value as printed, without padding."""
-    lines = (line.strip().split(":") for line in (group / "schemata").read_text().splitlines())
+    """Resource -> cache id -> value as printed, without padding; empty where nothing can be set."""
+    file = group / "schemata"
+    if not file.exists():
+        return {}
+    lines = (line.strip().split(":") for line in file.read_text().splitlines())
     return {name: dict(_domain(part) for part in rest.split(";")) for name, rest in lines}
 
 

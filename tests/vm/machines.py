@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from tests.vm.fetch import VmError
 from tests.vm.kernels import KERNELS, Kernel
 
-INTEL_CPU = "Icelake-Server,level=0x10"  # older models are given quirks by the kernel (MBM correction, no CDP)
-AMD_CPU = "EPYC-Rome,level=0x10,xlevel=0x80000020"
-"""With the highest CPUID leaves that are asked: what lies above is answered with another leaf's content."""
+INTEL_CPU = "max,vendor=GenuineIntel,family=6,model=106,level=0x10"
+AMD_CPU = "max,vendor=AuthenticAMD,family=23,model=49,level=0x10,xlevel=0x80000020"
+"""Models for which the kernel has no quirks (MBM correction, no CDP), with what QEMU can emulate and no more.
+
+With the highest CPUID leaves that are asked: what lies above is answered with another leaf's content.
+"""
 
 TWO_SOCKETS = "4,sockets=2,cores=2,threads=1"
 GAP_IN_IDS = "4,maxcpus=6,sockets=2,dies=3,cores=1,threads=1"
@@ -49,13 +52,14 @@ class Monitoring:
 
 @dataclass(frozen=True)
 class Rdt:
-    """What CPUID reports. `amd`: in AMD's leaves, with bandwidth of slow memory (SMBA) too."""
+    """What CPUID reports. `amd`: in AMD's leaves; `smba`: bandwidth of slow memory, which AMD's may have."""
 
     l3: Cat | None = None
     l2: Cat | None = None
     mba: Mba | None = None
     monitoring: Monitoring | None = None
     amd: bool = False
+    smba: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,16 @@ MACHINES = {
         ),
         Machine(
             "amd",
-            "AMD: sparse masks, absolute bandwidth, slow memory too",
+            "AMD: sparse masks, absolute bandwidth",
             Rdt(Cat(16, 16, cdp=True), mba=Mba(16), monitoring=MONITORING, amd=True),
             cache_ids=(0, 1, 2, 3),
+        ),
+        Machine(
+            "smba",
+            "as amd, with bandwidth of slow memory",
+            Rdt(Cat(16, 16), mba=Mba(16), monitoring=MONITORING, amd=True, smba=True),
+            cache_ids=(0, 1, 2, 3),
+            kernels=("6.12", "7.x"),
         ),
         Machine("few", "few CLOSIDs and RMIDs, 20 % steps", Rdt(Cat(20, 4), mba=Mba(3, 20), monitoring=Monitoring(5))),
         Machine(

@@ -60,9 +60,9 @@ def rows(rdt: Rdt) -> list[Row]:
         bandwidth = (AMD_BANDWIDTH_BITS, 0, 0, rdt.mba.closids - 1)
         found += [
             Row(0x80000008, ALL, (0, 1 << 6, 0, 0), KEEP_ALL),
-            Row(AMD_BANDWIDTH, 0, (0, 1 << 1 | 1 << 2, 0, 0)),
+            Row(AMD_BANDWIDTH, 0, (0, 1 << 1 | rdt.smba << 2, 0, 0)),
             Row(AMD_BANDWIDTH, 1, bandwidth),
-            Row(AMD_BANDWIDTH, 2, bandwidth),
+            Row(AMD_BANDWIDTH, 2, bandwidth if rdt.smba else (0, 0, 0, 0)),
         ]
     elif rdt.mba is not None:
         linear = 1 << 2
