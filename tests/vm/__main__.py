@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tests.kernel.needs import FORCED
 from tests.vm import guest, machines, verdict
 from tests.vm.fetch import VmError
-from tests.vm.kernels import KERNELS
+from tests.vm.kernels import KERNELS, Kernel
 from tests.vm.machines import NONE, Machine
 
 DEFAULT_TESTS = ("tests/kernel", "tests/vm/test_support.py")
@@ -123,19 +123,25 @@ exec {pytest} --junitxml=/run/results/junit.xml {shlex.join(words)}"""
 
 def support_document() -> int:
     """Write the page from the host's facts and the guests'."""
-    from tests.vm import support  # only here: it wants native/ built
+    from tests.vm import support, support_rdt  # only here: it wants native/ built
 
-    rows = [support.facts()]
-    for kernel in KERNELS.values():
-        job = f"cd {guest.TREE}; python -m tests.vm.support >/run/results/facts"
-        done = guest.run(kernel, job, LIMIT_S, write)
-        judged = verdict.judge(done.status, done.log, timed_out=done.timed_out)
-        if judged.faults:
-            explain(kernel.name, done, judged)
-            return 1
-        rows.append(json.loads(done.files["facts"]))
-    support.DOCUMENT.write_text(support.document(rows))
+    rows = [support.facts(), *(facts_of("support", kernel, NONE) for kernel in KERNELS.values())]
+    found = {name: facts_of("support_rdt", KERNELS[on.kernels[-1]], on) for name, on in machines.MACHINES.items()}
+    support.DOCUMENT.write_text(support.document(rows) + support_rdt.document(found))
     return 0
+
+
+def facts_of(module: str, kernel: Kernel, machine: Machine) -> dict[str, str]:
+    """What tests.vm.`module` finds in a guest."""
+    done = guest.run(
+        kernel, f"cd {guest.TREE}; python -m tests.vm.{module} >/run/results/facts", LIMIT_S, write, machine
+    )
+    judged = verdict.judge(done.status, done.log, timed_out=done.timed_out)
+    if judged.faults:
+        explain(f"{kernel.name} {machine.name}", done, judged)
+        raise VmError("nothing was written")
+    facts: dict[str, str] = json.loads(done.files["facts"])
+    return facts
 
 
 def explain(name: str, done: guest.Run, judged: verdict.Verdict) -> None:

@@ -107,8 +107,9 @@ def document(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """`document` undone."""
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    """`document` undone. Further sections are left alone."""
+    page = text.split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
     names = [line[0] for line in lines]
     return [
         {name: value for name, value in zip(names, column, strict=True) if name != "---"}

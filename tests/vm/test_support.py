@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.kernel.needs import FORCED
-from tests.vm import support
+from tests.vm import support, support_rdt
 
 
 def test_document_is_what_it_is_read_as() -> None:
@@ -28,3 +28,17 @@ def test_this_kernel_is_as_documented() -> None:
     if not same_layout:
         pytest.skip(f"docs/support.md has no kernel {here} with cgroup {found['cgroup']}")
     assert found in same_layout
+
+
+def test_machines_do_not_disturb_the_table_of_kernels() -> None:
+    rows = [{"kernel": "6.12", "cgroup": "v2"}]
+    facts = {"schemata": "L3 0 1 = fff", "CLOSIDs": "16", "RMIDs": "-", "mount options": "-"}
+    text = support.document(rows) + support_rdt.document({"l3": facts})
+    assert support.rows(text) == rows
+    assert support_rdt.documented(text, "l3") == facts
+
+
+@pytest.mark.skipif("SLACKWATER_MACHINE" not in os.environ, reason="not a guest of tests/vm")
+def test_this_machine_is_as_documented() -> None:
+    documented = support_rdt.documented(support.DOCUMENT.read_text(), os.environ["SLACKWATER_MACHINE"])
+    assert support_rdt.facts() == documented
