@@ -10,12 +10,14 @@
  *   work GATE serve BURN_US               burns BURN_US of CPU time for each byte on stdin, to its end
  *   work GATE wake INTERVAL_US COUNT FD.. writes a byte to each FD, COUNT times
  *   work GATE pingpong COUNT              two processes pass a byte to and fro COUNT times
+ *   work GATE breed N INTERVAL_US SECONDS N processes, each of which forks every INTERVAL_US and leaves its life to the child
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -134,6 +136,44 @@ static void pingpong(long count)
 	reap();
 }
 
+/* A line of processes: each lives for an interval, forks, and ends. The first interval is of any length up to that. */
+static void lineage(long interval_us, long long end_ns)
+{
+	long life_us = getpid() % 1000 * (interval_us / 1000);
+
+	while (clock_ns(CLOCK_MONOTONIC) < end_ns) {
+		usleep(life_us);
+		life_us = interval_us;
+		if (fork())
+			_exit(0);
+	}
+	_exit(0);
+}
+
+static void breed(int n, long interval_us, double seconds)
+{
+	int all_there[2];
+	char none;
+
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) || pipe(all_there)) /* orphans are ours to wait for */
+		err(1, "breed");
+	for (int i = 0; i < n; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			err(1, "fork");
+		if (pid == 0) {
+			close(all_there[1]);
+			if (read(all_there[0], &none, 1) != 0)
+				err(1, "pipe");
+			lineage(interval_us, clock_ns(CLOCK_MONOTONIC) + (long long)(seconds * 1e9));
+		}
+	}
+	close(all_there[1]);
+	while (wait(NULL) > 0)
+		;
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode;
@@ -158,6 +198,8 @@ int main(int argc, char **argv)
 		wake(atol(argv[3]), atol(argv[4]), argv + 5);
 	else if (!strcmp(mode, "pingpong"))
 		pingpong(atol(argv[3]));
+	else if (!strcmp(mode, "breed") && argc == 6)
+		breed(atoi(argv[3]), atol(argv[4]), atof(argv[5]));
 	else
 		errx(2, "%s: no such workload", mode);
 	return 0;
