@@ -53,11 +53,11 @@ def _solved(setting: str, info: Info, domains: Values) -> dict[str, dict[int, in
 def _wish(setting: str) -> tuple[str, Class]:
     """The resource that is named, and a class with that wish alone."""
     if found := _RANGE.fullmatch(setting):
-        return found[1], Class("group", caches={found[1]: Range(float(found[2]), float(found[3]))})
+        return found[1], Class(setting, caches={found[1]: Range(float(found[2]), float(found[3]))})
     if found := _SHARE.fullmatch(setting):
         if schemata.is_cache(found[1]):
-            return found[1], Class("group", caches={found[1]: Range(0, float(found[2]))})
-        return found[1], Class("group", bandwidths_pct={found[1]: float(found[2])})
+            return found[1], Class(setting, caches={found[1]: Range(0, float(found[2]))})
+        return found[1], Class(setting, bandwidths_pct={found[1]: float(found[2])})
     if found := _RATE.fullmatch(setting):
-        return found[1], Class("group", bandwidths_mib_per_s={found[1]: int(found[2])})
+        return found[1], Class(setting, bandwidths_mib_per_s={found[1]: int(found[2])})
     raise Invalid("not a setting", value=setting, allowed=FORMS)

@@ -207,7 +207,7 @@ def test_setting_is_written_as_one_text(
         (["set", "batch", "L3:7=1"], "L3:7=1: no such cache id (allowed: 0 1)"),
         (["set", "batch", "L2:0=1"], "L2: no such resource (allowed: MB L3)"),
         (["set", "batch", "MB:0=5"], "MB:0=5: not on this machine (allowed: 10 to 100, in percent)"),
-        (["set", "batch", "L3=50-20%"], "50-20 %: class group: L3 (allowed: 0 <= start < end <= 100 %)"),
+        (["set", "batch", "L3=50-20%"], "50-20 %: class L3=50-20%: L3 (allowed: 0 <= start < end <= 100 %)"),
         (["assign", "batch"], "nothing to move (allowed: PID or --cgroup FOLDER)"),
         (["assign", "batch", "--cgroup", "/nowhere"], "/nowhere: no such cgroup"),
     ],
