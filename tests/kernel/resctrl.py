@@ -13,8 +13,11 @@ ROOT = Path("/sys/fs/resctrl")
 
 @contextmanager
 def mounted(*options: str) -> Iterator[Path]:
-    """resctrl with these mount options; what the test made in it goes with it."""
-    subprocess.run(["mount", "-t", "resctrl", "-o", ",".join(("rw", *options)), "resctrl", str(ROOT)], check=True)
+    """resctrl with these mount options; what the test made in it goes with it. OSError: it cannot be mounted so."""
+    command = ["mount", "-t", "resctrl", "-o", ",".join(("rw", *options)), "resctrl", str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(done.stderr.strip())
     try:
         yield ROOT
     finally:

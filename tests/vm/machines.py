@@ -86,6 +86,7 @@ class Machine:
         offered = {name for name, cat in caches.items() if cat and (cat.cdp or "cdp" not in name)}
         offered |= {"mba"} if self.rdt.mba else set()
         offered |= {"monitor"} if self.rdt.monitoring else set()
+        offered |= {"mbps"} if self.rdt.mba and self.rdt.monitoring and not self.rdt.amd else set()
         return frozenset({"resctrl", *(f"resctrl:{name}" for name in offered)})
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +34,7 @@ def facts() -> dict[str, str]:
                 "CLOSIDs": _smallest(root, "num_closids"),
                 "RMIDs": _smallest(root, "num_rmids"),
             }
-    except subprocess.CalledProcessError:
+    except OSError:
         return dict.fromkeys(("schemata", "CLOSIDs", "RMIDs", "mount options"), "-")
     found["mount options"] = " ".join(filter(_mounts, MOUNT_OPTIONS))
     return {name: value or "-" for name, value in found.items()}
@@ -55,7 +54,7 @@ def _mounts(option: str) -> bool:
     try:
         with mounted(option):
             return True
-    except subprocess.CalledProcessError:
+    except OSError:
         return False
 
 
