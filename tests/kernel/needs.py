@@ -109,9 +109,13 @@ def _no_resctrl() -> str | None:
     return None if "\tresctrl\n" in Path("/proc/filesystems").read_text() else "no resctrl in /proc/filesystems"
 
 
-def _no_cpu_flag(flag: str) -> str | None:
-    flags = re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return None if flags and flag in flags[1].split() else f"no {flag} in /proc/cpuinfo"
+def _no_cpu_flag(*wanted: str, vendor: str | None = None) -> str | None:
+    said = Path("/proc/cpuinfo").read_text()
+    flags = re.search(r"^flags\s*:(.*)", said, re.MULTILINE)
+    missing = set(wanted) - set(flags[1].split() if flags else ())
+    if missing:
+        return f"no {' '.join(sorted(missing))} in /proc/cpuinfo"
+    return None if vendor is None or vendor in said else f"not a CPU of {vendor}"
 
 
 def _no_unthrottle_by(method: str) -> str | None:
@@ -134,5 +138,6 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "resctrl:cdp": partial(_no_cpu_flag, "cdp_l3"),
     "resctrl:cdpl2": partial(_no_cpu_flag, "cdp_l2"),
     "resctrl:mba": partial(_no_cpu_flag, "mba"),
+    "resctrl:mbps": partial(_no_cpu_flag, "mba", "cqm_mbm_local", vendor="GenuineIntel"),
     "resctrl:monitor": partial(_no_cpu_flag, "cqm_llc"),
 }

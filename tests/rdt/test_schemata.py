@@ -88,5 +88,9 @@ def test_difference_is_what_makes_one_the_other(before: list[Line], wanted: list
     assert schemata.difference(target, target) == {}
 
 
+def test_cache_that_is_not_there_differs() -> None:
+    assert schemata.difference({"L3": {0: 1, 1: 2}, "MB": {0: 10}}, {"L3": {0: 1}}) == {"L3": {1: 2}, "MB": {0: 10}}
+
+
 def test_only_what_is_wanted_is_written() -> None:
     assert schemata.to_write({"L3": {0: 0x3F, 2: 1}, "MB": {}, "SMBA": {0: 64}}) == "L3:0=3f;2=1\nSMBA:0=64\n"

@@ -104,6 +104,15 @@ def test_facts_of_a_machine_with_all(tmp_path: Path) -> None:
     assert offered.closids == 16
 
 
+def test_mask_of_too_few_ways_is_refused(tmp_path: Path) -> None:
+    """Haswell wants two; of a mask with gaps the kernel counts the first run."""
+    tree = of("haswell", tmp_path)
+    offered, found = info.read(tree.root), tree.group().schemata()
+    with pytest.raises(Invalid, match="at least 2 bits in a row"):
+        checked({"L3": {0: 0b1}}, found, offered, "")
+    assert checked({"L3": {0: 0b11}}, found, offered, "") == {"L3": {0: 0b11}}
+
+
 def test_words_instead_of_numbers_are_values(tmp_path: Path) -> None:
     found = monitor.read(of("abmc", tmp_path).group())
     assert found[0]["mbm_total_bytes"] is Absent.UNASSIGNED
