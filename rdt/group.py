@@ -101,9 +101,9 @@ class Tree:
 
     def lost(self, error: OSError, path: Path, value: str | None = None) -> RdtError:
         """What an error of a file below the root means."""
+        if not (self.root / "info").is_dir():
+            return NotMounted("resctrl has been unmounted", path=str(self.root))
         if error.errno in GONE:
-            if not (self.root / "info").is_dir():
-                return NotMounted("resctrl has been unmounted", path=str(self.root))
             return Gone("no such group", path=str(path))
         return Refused.of(error, str(path), value, self.last_words())
 
@@ -157,19 +157,18 @@ class Group:
         return schemata.values(self.lines())
 
     def write(self, wanted: Values, info: Info) -> None:
-        """Set these values and no others, all or none, in one write; then read back.
+        """Set these values and no others, in one write, which the kernel takes or refuses as a whole; then read back.
 
+        On a machine with hundreds of caches it may take more than one (schemata.WRITE_BYTES).
         Raises Invalid before the kernel is asked, Refused with the kernel's words, ReadBack.
         """
         with self.tree.locked():
             wanted = checked(wanted, self.schemata(), info, str(self.path / "schemata"))
-            text = schemata.to_write(wanted)
-            if not text:
-                return
-            self._put("schemata", text)
+            for text in schemata.to_write(wanted):
+                self._put("schemata", text)
             differs = schemata.difference(wanted, self.schemata())
         if differs:
-            shown = schemata.to_write(differs).strip().replace("\n", " ")
+            shown = " ".join("".join(schemata.to_write(differs)).split())
             raise ReadBack("was accepted, but is not what is read back", path=str(self.path), value=shown)
 
     def remove(self) -> None:
@@ -221,7 +220,7 @@ class Group:
             os.close(file)
 
     def _put(self, file: str, text: str) -> None:
-        """In one write, which the kernel takes whole or refuses whole."""
+        """In one write."""
         path = self.path / file
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from rdt import bitmask
 from rdt.errors import Unreadable
@@ -23,6 +24,9 @@ Values = Mapping[str, Mapping[int, int]]
 
 CACHE = re.compile(r"L[23](CODE|DATA)?")
 BANDWIDTH = frozenset({"MB", "SMBA"})
+WRITE_BYTES = 4096
+"""The kernel takes a page in one write (kernfs_fop_write_iter() in fs/kernfs/file.c)."""
+
 _DOMAINS = re.compile(r"(?:\d+=[^=;]+)(?:;\d+=[^=;]+)*|")
 
 
@@ -93,9 +97,16 @@ def values(lines: list[Line]) -> dict[str, dict[int, int]]:
     return {line.resource: dict(line.values) for line in lines if line.verbatim is None}
 
 
-def to_write(wanted: Values) -> str:
-    """What is written to the file to set these, and only these."""
-    return text([Line(resource, dict(domains)) for resource, domains in wanted.items() if domains])
+def to_write(wanted: Values, limit_bytes: int = WRITE_BYTES) -> list[str]:
+    """What is written to the file to set these, and only these: one text, or more where one would be too long."""
+    whole = [Line(resource, dict(domains)) for resource, domains in wanted.items() if domains]
+    parts, part = [], ""
+    for line in chain.from_iterable(_short_enough(line, limit_bytes) for line in whole):
+        if part and len(part) + len(str(line)) + 1 > limit_bytes:
+            parts.append(part)
+            part = ""
+        part += f"{line}\n"
+    return [*parts, part] if part else parts
 
 
 def difference(wanted: Values, found: Values) -> dict[str, dict[int, int]]:
@@ -105,6 +116,15 @@ def difference(wanted: Values, found: Values) -> dict[str, dict[int, int]]:
         for resource, domains in wanted.items()
     }
     return {resource: domains for resource, domains in differs.items() if domains}
+
+
+def _short_enough(line: Line, limit_bytes: int) -> list[Line]:
+    """A line, in halves as often as it takes."""
+    if len(str(line)) < limit_bytes or len(line.values) < 2:
+        return [line]
+    pairs = list(line.values.items())
+    halves = (pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :])
+    return [short for half in halves for short in _short_enough(Line(line.resource, dict(half)), limit_bytes)]
 
 
 def _number(resource: str, text: str, line: str) -> int:

@@ -14,18 +14,19 @@ cache_ids = st.integers(0, 200)
 cache_lines = st.builds(
     Line,
     resource=st.sampled_from(["L3", "L2", "L3CODE", "L3DATA", "L2CODE", "L2DATA"]),
-    values=st.dictionaries(cache_ids, st.integers(0, (1 << 20) - 1), min_size=1),
+    values=st.dictionaries(cache_ids, st.integers(0, (1 << 20) - 1), min_size=1, max_size=12),
     name_width=st.integers(0, 8),
     value_width=st.integers(0, 8),
 )
 bandwidth_lines = st.builds(
     Line,
     resource=st.sampled_from(["MB", "SMBA"]),
-    values=st.dictionaries(cache_ids, st.integers(0, (1 << 32) - 1), min_size=1),
+    values=st.dictionaries(cache_ids, st.integers(0, (1 << 32) - 1), min_size=1, max_size=12),
     name_width=st.integers(0, 8),
     value_width=st.integers(0, 5),
 )
 lines = cache_lines | bandwidth_lines
+files = st.lists(lines, max_size=4, unique_by=lambda line: line.resource)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_line_that_no_kernel_prints_is_unreadable(text: str) -> None:
     assert text in str(caught.value)
 
 
-@given(st.lists(lines))
+@given(files)
 def test_what_is_printed_is_parsed_to_the_same_bytes(found: list[Line]) -> None:
     text = schemata.text(found)
     assert schemata.text(schemata.parse(text)) == text
@@ -77,7 +78,7 @@ def test_padding_changes_no_number(line: Line) -> None:
     assert parse_line(str(line)).values == line.values
 
 
-@given(st.lists(lines, unique_by=lambda line: line.resource), st.lists(lines, unique_by=lambda line: line.resource))
+@given(files, files)
 def test_difference_is_what_makes_one_the_other(before: list[Line], wanted: list[Line]) -> None:
     """Written over what is there, it gives what is wanted; of what is there already it has nothing."""
     found, target = schemata.values(before), schemata.values(wanted)
@@ -93,4 +94,18 @@ def test_cache_that_is_not_there_differs() -> None:
 
 
 def test_only_what_is_wanted_is_written() -> None:
-    assert schemata.to_write({"L3": {0: 0x3F, 2: 1}, "MB": {}, "SMBA": {0: 64}}) == "L3:0=3f;2=1\nSMBA:0=64\n"
+    assert schemata.to_write({"L3": {0: 0x3F, 2: 1}, "MB": {}, "SMBA": {0: 64}}) == ["L3:0=3f;2=1\nSMBA:0=64\n"]
+    assert schemata.to_write({"MB": {}}) == []
+
+
+@given(files, st.integers(40, 200))
+def test_long_text_is_written_in_parts(found: list[Line], limit_bytes: int) -> None:
+    """None longer than the limit, each of whole lines, together what is wanted."""
+    wanted = schemata.values(found)
+    parts = schemata.to_write(wanted, limit_bytes)
+    written: dict[str, dict[int, int]] = {}
+    for part in parts:
+        assert len(part) <= limit_bytes
+        for line in schemata.parse(part):
+            written.setdefault(line.resource, {}).update(line.values)
+    assert written == wanted
