@@ -18,7 +18,7 @@ AMD_CPU = "max,vendor=AuthenticAMD,family=23,model=49,level=0x10,xlevel=0x800000
 With the highest CPUID leaves that are asked: what lies above is answered with another leaf's content.
 """
 
-TWO_SOCKETS = "4,sockets=2,cores=2,threads=1"
+TWO_SOCKETS = "2,sockets=2,cores=1,threads=1"
 GAP_IN_IDS = "4,maxcpus=6,sockets=2,dies=3,cores=1,threads=1"
 """An L3 cache per die, three dies per socket, the second socket with one: cache ids 0, 1, 2, 4."""
 
@@ -64,7 +64,7 @@ class Rdt:
 
 @dataclass(frozen=True)
 class Machine:
-    """`cache_ids`: of the L3 caches; `kernels`: those that know what it has."""
+    """`cache_ids`: of the caches that are partitioned; `kernels`: those that know what it has."""
 
     name: str
     about: str
@@ -116,13 +116,11 @@ MACHINES = {
             "amd",
             "AMD: sparse masks, absolute bandwidth",
             Rdt(Cat(16, 16, cdp=True), mba=Mba(16), monitoring=MONITORING, amd=True),
-            cache_ids=(0, 1, 2, 3),
         ),
         Machine(
             "smba",
             "as amd, with bandwidth of slow memory",
             Rdt(Cat(16, 16), mba=Mba(16), monitoring=MONITORING, amd=True, smba=True),
-            cache_ids=(0, 1, 2, 3),
             kernels=("6.12", "7.x"),
         ),
         Machine("few", "few CLOSIDs and RMIDs, 20 % steps", Rdt(Cat(20, 4), mba=Mba(3, 20), monitoring=Monitoring(5))),
