@@ -119,11 +119,11 @@ class Tree:
             time.sleep(LOCK_POLL_S)
 
     def _no_group(self, error: OSError, group: Group) -> RdtError:
-        """Why a group was not created. The words may be of an earlier command, so the errno decides."""
+        """Why a group was not created. A failed mkdir adds its words to those of earlier ones."""
         path = str(group.path)
-        if error.errno == errno.ENOSPC and "RMID" not in (self.last_words() or ""):
-            return OutOfClosids("all classes of service (CLOSIDs) are in use", path=path, errno=error.errno)
         if error.errno in {errno.ENOSPC, errno.EBUSY}:
+            if "CLOSID" in (self.last_words() or "").rpartition("; ")[2]:
+                return OutOfClosids("all classes of service (CLOSIDs) are in use", path=path, errno=error.errno)
             return OutOfRmids("all monitoring ids (RMIDs) are in use", path=path, errno=error.errno)
         if error.errno == errno.EEXIST:
             return Refused.of(error, path)
@@ -149,12 +149,9 @@ class Group:
         except OSError as error:
             raise self.tree.lost(error, path) from error
 
-    def lines(self) -> list[schemata.Line]:
-        return schemata.parse(self.read("schemata"))
-
     def schemata(self) -> dict[str, dict[int, int]]:
         """Resource -> cache id -> value."""
-        return schemata.values(self.lines())
+        return schemata.values(schemata.parse(self.read("schemata")))
 
     def write(self, wanted: Values, info: Info) -> None:
         """Set these values and no others, in one write, which the kernel takes or refuses as a whole; then read back.

@@ -67,6 +67,7 @@ MOUNTS = [
 ]
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("options", MOUNTS)
 def test_every_layout_is_taken_and_read_back(options: tuple[str, ...]) -> None:
     """All that the solver finds for random wishes: written to a group per class and to the default group."""
@@ -104,6 +105,7 @@ def wish(chance: random.Random, offered: info.Info) -> tuple[dict[str, Range], d
     return ranges, dict.fromkeys(offered.bandwidths, float(amount)), {}
 
 
+@pytest.mark.short
 @pytest.mark.usefixtures("can_allocate")
 def test_we_refuse_what_the_kernel_refuses(tree: Tree, offered: info.Info) -> None:
     """Random settings, most of them bad: refused by us if by the kernel, and taken by it if by us."""
@@ -153,6 +155,7 @@ def test_refusal_has_the_kernels_words_and_errno(tree: Tree, offered: info.Info)
     assert f"{name}:0=ffffffff" in str(caught.value)
 
 
+@pytest.mark.short
 def test_groups_run_out_with_a_name_and_come_again(tree: Tree, offered: info.Info) -> None:
     """Of CLOSIDs or of RMIDs, whichever are fewer. The ids of removed groups are used again, RMIDs after a while."""
     rmids = offered.monitoring.num_rmids if offered.monitoring else None
@@ -206,6 +209,7 @@ def eventually(attempt: Callable[[], object], error: type[Exception], limit_s: f
             return
 
 
+@pytest.mark.short
 @pytest.mark.usefixtures("can_allocate")
 def test_group_that_was_removed_by_somebody_else_is_gone(tree: Tree, offered: info.Info) -> None:
     """Each way to use it says so, the tree and its other groups live on."""
@@ -249,6 +253,7 @@ def test_lock_of_another_program_is_waited_for(tree: Tree) -> None:
     create(patient, "batch")
 
 
+@pytest.mark.short
 def test_cache_without_cpus_vanishes_and_comes_again(tree: Tree, offered: info.Info) -> None:
     """All CPUs of the last L3 off-line: its id is refused by name, the counters of the others are read on."""
     (*_, last) = sorted(l3_ids().values())

@@ -14,7 +14,7 @@ from tests.kernel.needs import needs
 from tests.kernel.resctrl import ROOT, last_words, mounted, schemata, write
 from tests.vm.machines import MACHINES, Cat, Machine, Rdt
 
-pytestmark = needs("root", "machine")
+pytestmark = [needs("root", "machine"), pytest.mark.short]
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from rdt import info, layout, monitor, schemata
 from rdt.__main__ import main
-from rdt.errors import Gone, Invalid, NoLayout, NotMounted, Unreadable
+from rdt.errors import Gone, Invalid, NoLayout, NotMounted, OutOfClosids, OutOfRmids, Refused, Unreadable
 from rdt.group import Group, Tree, checked
 from rdt.layout import Class, Range
 from rdt.monitor import Absent
@@ -174,6 +176,28 @@ def test_nothing_mounted_is_said_with_what_to_do(tmp_path: Path, capsys: pytest.
 def test_name_that_cannot_be_a_group_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="not a name of a group"):
         of("l3-7.x", tmp_path).create(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "errno_", "kind"),
+    [
+        ("Out of RMIDs\nOut of CLOSIDs\n", errno.ENOSPC, OutOfClosids),
+        ("Out of CLOSIDs\nOut of RMIDs\n", errno.ENOSPC, OutOfRmids),
+        ("Out of RMIDs\n", errno.EBUSY, OutOfRmids),
+    ],
+)
+def test_what_ran_out_is_what_the_kernel_said_last(
+    words: str, errno_: int, kind: type[Refused], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno_, os.strerror(errno_))
+
+    tree = of("l3-6.1", tmp_path)
+    (tree.root / "info" / "last_cmd_status").write_text(words)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(kind) as caught:
+        tree.create("web")
+    assert caught.value.errno == errno_
 
 
 def test_group_that_is_not_there_is_gone(tmp_path: Path) -> None:
