@@ -94,12 +94,12 @@ def _check_classes(info: Info, classes: Sequence[Class], others: int) -> None:
     if len(classes) + others + 1 > info.closids:
         there = f"{info.closids} CLOSIDs, one of the default group, {others} of other groups"
         raise NoLayout(f"{len(classes)} classes do not fit: there are {there}")
-    known = {*info.resources, *map(schemata.level, info.caches)}
+    caches = {*info.caches, *map(schemata.level, info.caches)}
     for one in classes:
-        for name in (*one.caches, *one.bandwidths_pct, *one.bandwidths_mib_per_s):
-            if name not in known:
-                has = " ".join(sorted(info.resources))
-                raise NoLayout(f"class {one.name} wants {name}, which this resctrl has not", allowed=has)
+        bandwidths = {*one.bandwidths_pct, *one.bandwidths_mib_per_s}
+        for name in sorted((one.caches.keys() - caches) | (bandwidths - info.bandwidths.keys())):
+            has = " ".join(sorted(info.resources))
+            raise NoLayout(f"class {one.name} wants {name}, which this resctrl has not", allowed=has)
         for name, range_ in one.caches.items():
             if not 0 <= range_.start_pct < range_.end_pct <= 100:
                 raise NoLayout(f"class {one.name}: {name}", value=str(range_), allowed="0 <= start < end <= 100 %")

@@ -181,6 +181,7 @@ TWO = [Class("a"), Class("b")]
         (info({"L3": cache()}), [Class("a", {"L2": Range(0, 50)})], "class a wants L2, which this resctrl has not"),
         (info({"L3": cache()}), [Class("a", {"L3CODE": Range(0, 50)})], "wants L3CODE, .*allowed: L3"),
         (info({"L3": cache()}), [Class("a", bandwidths_pct={"MB": 50})], "wants MB"),
+        (info({"L3": cache()}), [Class("a", bandwidths_pct={"L3": 50})], "wants L3"),
         (info({"L3": cache()}), [Class("a", {"L3": Range(50, 50)})], "50-50 %: class a: L3 .allowed: 0 <= start < end"),
         (
             info({"L3": cache()}),
