@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -55,10 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     assign.add_argument("group", metavar="GROUP", help=about)
     assign.add_argument("pids", nargs="*", type=int, metavar="PID")
     watch = action("monitor", _monitor, "occupancy and bandwidth, again and again")
-    watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between readings (%(default)s)")
-    watch.add_argument("--count", type=int, default=0, metavar="N", help="end after so many (default: never)")
+    watch.add_argument(
+        "--interval", type=_positive, default=1.0, metavar="SECONDS", help="between readings (%(default)s)"
+    )
+    watch.add_argument("--count", type=_positive, default=math.inf, metavar="N", help="end after so many (never)")
     watch.add_argument("groups", nargs="*", metavar="GROUP", help="default: all")
     return parser
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text}: allowed is a number above 0")
+    return number
 
 
 def _info(tree: Tree, options: argparse.Namespace) -> None:
@@ -92,6 +102,9 @@ def _assign(tree: Tree, options: argparse.Namespace) -> None:
         raise Invalid("nothing to move", allowed="PID or --cgroup FOLDER")
     if options.cgroup is not None and not options.cgroup.is_dir():
         raise Invalid("no such cgroup", value=str(options.cgroup))
+    for pid in options.pids:
+        if not (tasks.PROC / str(pid)).exists():
+            raise Invalid("no such process", value=str(pid))
 
     def listed() -> set[int]:
         of_cgroup = tasks.of_cgroup(options.cgroup) if options.cgroup else set()
@@ -107,7 +120,7 @@ def _monitor(tree: Tree, options: argparse.Namespace) -> None:
         raise RdtError("this machine has no counters", path=str(tree.root))
     before: dict[str, tuple[float, dict[int, monitor.Counters]]] = {}
     reading = 0
-    while not options.count or reading < options.count:
+    while reading < options.count:
         if reading:
             time.sleep(options.interval)
         groups = [_group(tree, name) for name in options.groups] or tree.groups()

@@ -243,6 +243,7 @@ def test_setting_is_written_as_one_text(
         (["set", "batch", "L3=50-20%"], "50-20 %: class L3=50-20%: L3 (allowed: 0 <= start < end <= 100 %)"),
         (["assign", "batch"], "nothing to move (allowed: PID or --cgroup FOLDER)"),
         (["assign", "batch", "--cgroup", "/nowhere"], "/nowhere: no such cgroup"),
+        (["assign", "batch", "99999999"], "99999999: no such process"),
     ],
 )
 def test_bad_command_is_one_line(
@@ -254,6 +255,14 @@ def test_bad_command_is_one_line(
     assert said.startswith("python -m rdt: ")
     assert said.endswith(f"{why}\n")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--interval", "--count"])
+def test_interval_and_count_are_above_0(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["monitor", option, "-1"])
+    assert caught.value.code == 2
+    assert f"argument {option}: -1: allowed is a number above 0" in capsys.readouterr().err
 
 
 def test_package_needs_the_standard_library_only() -> None:
