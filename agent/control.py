@@ -1,0 +1,231 @@
+"""The frozen records of control: what is seen (Situation), what is to be done (Decision), what came of it (Outcome).
+
+`agent/records.py` has what is measured; decisions/ turns it into decisions, actuators/ turn these into outcomes.
+Nothing here reads, writes or decides. What is not known is None and makes a law hold; it is never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from agent.records import Profile, Qos, Tick
+
+
+class Enforce(StrEnum):
+    """How far the agent goes, as a whole and per controller; the lesser of both holds."""
+
+    OFF = "off"
+    DRY_RUN = "dry-run"
+    ON = "on"
+
+
+class Resource(StrEnum):
+    """What the arbiter gives out: after a change of one, the others stay as they are for a while."""
+
+    BURST = "burst"
+    SUPPRESS = "suppress"
+    CACHE = "cache"
+    NETWORK = "network"
+
+
+class Cause(StrEnum):
+    """Why a group's signal is past its threshold, and so which resource may cure it."""
+
+    OWN_QUOTA = "own quota"
+    BATCH_ON_CPU = "batch work on the CPU"
+    OWN_LOAD = "own load or other services"
+    CACHE = "cache or memory bandwidth"
+    NETWORK = "network"
+    UNKNOWN = "unknown"
+
+
+class Knob(StrEnum):
+    """A setting of a group that can be written. Files, ranges and formats on v1 and v2: actuators/knobs.py."""
+
+    QUOTA = "quota"
+    """CPU time per period in us; None: no limit. The period stays the owner's."""
+    BURST = "burst"
+    """us that may be saved up over quiet periods."""
+    WEIGHT = "weight"
+    """On the scale of cpu.weight, 1 to 10000."""
+    IDLE = "idle"
+    """1: SCHED_IDLE as a group; 0: not."""
+    CPUSET = "cpuset"
+    """CPU numbers, ascending; (): those of the parent."""
+    FREEZE = "freeze"
+    """1: frozen; 0: not."""
+
+
+KnobValue = int | tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One knob of one group is to have this value. `path` is for printing, the id counts."""
+
+    group_id: int
+    path: str
+    knob: Knob
+    value: KnobValue
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Intents that belong together, and why. `inputs`: the numbers it was decided from, by name with unit."""
+
+    controller: str
+    resource: Resource
+    intents: tuple[Intent, ...]
+    reason: str
+    """A sentence with numbers, as `slackwater explain` tells it."""
+    cause: Cause | None = None
+    group_id: int | None = None
+    """The group for whose sake."""
+    gives_back: bool = False
+    """Towards what the owner set."""
+    emergency: bool = False
+    """A giving back that does not wait for another resource to settle."""
+    inputs: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is done, for this reason. `controller` None: nobody does anything."""
+
+    controller: str | None
+    reason: str
+
+
+class Result(StrEnum):
+    """What became of a write."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    """It was so already."""
+    REFUSED = "refused"
+    UNSUPPORTED = "unsupported"
+    """This host has no such knob for this group."""
+    GONE = "gone"
+    FOREIGN = "foreign"
+    """Somebody else wrote this knob meanwhile: their value is the new base; after several times it is left alone."""
+    DRY_RUN = "dry-run"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one intent, or of a write that had to go with it (a burst that must not exceed its quota)."""
+
+    intent: Intent
+    result: Result
+    before: KnobValue = None
+    """As read before the write; means nothing where the result is unsupported or gone."""
+    after: KnobValue = None
+    """As read back."""
+    errno: int | None = None
+    kernel_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnobState:
+    """Of a knob that the agent has written or tried to."""
+
+    base: KnobValue
+    """What its owner set: found before the first write, or written by somebody else since."""
+    current: KnobValue
+    """What the agent wrote last; equal to `base`: nothing of ours is on it."""
+    is_foreign: bool = False
+    """Left alone: its owner wrote it too often."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleEvent:
+    """A group's quota ran out on one CPU. `time_ns`: CLOCK_MONOTONIC, in the kernel."""
+
+    group_id: int
+    cpu: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliValue:
+    """An application's own figure, as scraped. `value` in the unit of its target."""
+
+    name: str
+    group: str
+    """Glob of the groups whose figure it is."""
+    value: float
+    target: float
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """CPUs of the machine. Sources: /sys/devices/system/cpu, /sys/devices/system/node."""
+
+    cpus: tuple[int, ...]
+    """Online, ascending."""
+    siblings: Mapping[int, tuple[int, ...]]
+    """CPU -> the hardware threads of its core, itself included."""
+    node_of: Mapping[int, int]
+    """CPU -> NUMA node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that fires for a group, and why."""
+
+    rule: str
+    group_id: int
+    path: str
+    signal: str
+    value: float
+    threshold: float
+    cause: Cause
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a controller may look at. Of one tick, or of a throttle event between two (`throttled`)."""
+
+    now_ns: int
+    tick: Tick
+    profile: Profile
+    topology: Topology
+    findings: tuple[Finding, ...] = ()
+    """Rules that fire now."""
+    clear_s: float = 0.0
+    """For how long no rule has fired."""
+    knobs: Mapping[tuple[int, Knob], KnobState] = field(default_factory=dict)
+    slis: Mapping[str, SliValue] = field(default_factory=dict)
+    """By name; one that is stale is not there."""
+    throttled: tuple[ThrottleEvent, ...] = ()
+    """Since the last call."""
+
+
+State = TypeVar("State")
+
+
+class Controller(Protocol[State]):
+    """A law. Pure: what it remembers is its state, a frozen object of its own.
+
+    Other packages bring theirs by an entry point of the group `slackwater.controllers`: a callable without arguments
+    that returns one.
+    """
+
+    name: str
+    claims: frozenset[tuple[Qos, Knob]]
+    """What it writes. No two controllers that are on may claim the same."""
+
+    def initial(self) -> State: ...
+
+    def decide(self, state: State, situation: Situation) -> tuple[State, tuple[Decision | Hold, ...]]:
+        """What should be done now. It may be refused by the arbiter, then `learn` is not called."""
+        ...
+
+    def learn(self, state: State, decision: Decision, outcomes: tuple[Outcome, ...], now_ns: int) -> State:
+        """What became of a decision."""
+        ...
