@@ -21,6 +21,7 @@ HEADERS = (
     "native/sketch.h",
     "native/ring.h",
     "native/groups.h",
+    "native/events.h",
     "native/probe.h",
 )
 LIBRARIES = ("bpf", "elf", "z", "m")

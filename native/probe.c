@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "native/events.h"
 #include "native/probe.h"
 #include "native/ring.h"
 
@@ -16,7 +17,6 @@
 #include <unistd.h>
 
 enum {
-	EVENTS_QUEUED_MAX = 4096,
 	LINKS_MAX = 12,
 	THROTTLES_MIN = 16384, /* groups with a quota x CPUs on which they ran into it; the oldest are forgotten */
 	THROTTLES_PER_CPU = 256,
@@ -41,10 +41,8 @@ struct probe {
 	uint32_t *sampling_factor; /* in data */
 	void *data;                /* the object's .data, mapped */
 	struct groups *groups;
-	struct cgroup_event *queue; /* EVENTS_QUEUED_MAX, a circle */
-	uint32_t queue_first;
-	uint32_t queue_count;
-	uint64_t queue_lost;
+	struct events *events;
+	bool queue_throttles;
 	uint64_t events_lost_told; /* by probe_take_cgroup_events */
 };
 
@@ -468,9 +466,9 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	probe->n_rings = (probe->n_cpus + (int)options->cpus_per_ring - 1) / (int)options->cpus_per_ring;
 	probe->ring_fds = calloc((size_t)probe->n_rings, sizeof(*probe->ring_fds));
 	probe->rings = calloc((size_t)probe->n_rings + 1, sizeof(*probe->rings));
-	probe->queue = mmap(NULL, EVENTS_QUEUED_MAX * sizeof(*probe->queue), PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!probe->ring_fds || !probe->rings || probe->queue == MAP_FAILED)
+	probe->events = events_new();
+	probe->queue_throttles = options->queue_throttles;
+	if (!probe->ring_fds || !probe->rings || !probe->events)
 		return fail(probe, error, message, -ENOMEM, "memory");
 
 	btf = btf__load_vmlinux_btf();
@@ -525,8 +523,7 @@ void probe_close(struct probe *probe)
 		if (probe->ring_fds[i] > 0)
 			close(probe->ring_fds[i]);
 	bpf_object__close(probe->object);
-	if (probe->queue && probe->queue != MAP_FAILED)
-		munmap(probe->queue, EVENTS_QUEUED_MAX * sizeof(*probe->queue));
+	events_free(probe->events);
 	free(probe->ring_fds);
 	free(probe->rings);
 	free(probe);
@@ -539,38 +536,40 @@ int probe_event_fd(const struct probe *probe)
 	return probe->events_fd;
 }
 
-static void queue_cgroup_event(struct probe *probe, const struct cgroup_event *event)
+static void on_throttle_event(struct probe *probe, const struct throttle_event *event)
 {
-	struct cgroup_event *place;
+	groups_on_throttle(probe->groups, event);
+	if (event->kind == EVENT_THROTTLE_BEGIN && probe->queue_throttles)
+		events_add_throttle(probe->events, event);
+}
 
+static void on_cgroup_event(struct probe *probe, const struct cgroup_event *event)
+{
 	if (event->kind == EVENT_CGROUP_MKDIR)
 		groups_on_born(probe->groups, event->id);
 	else if (event->kind == EVENT_CGROUP_RMDIR)
 		groups_on_removed(probe->groups, event->id);
-	if (probe->queue_count == EVENTS_QUEUED_MAX) {
-		probe->queue_lost++;
-		return;
-	}
-	place = &probe->queue[(probe->queue_first + probe->queue_count++) % EVENTS_QUEUED_MAX];
-	memcpy(place, event, offsetof(struct cgroup_event, path));
-	memcpy(place->path, event->path, sizeof(place->path));
-	place->path[sizeof(place->path) - 1] = 0;
+	events_add_cgroup(probe->events, event);
 }
 
 static void on_event(void *context, const void *data, uint32_t bytes)
 {
-	struct probe *probe = context;
 	uint32_t kind = bytes >= sizeof(kind) ? *(const uint32_t *)data : 0;
 
 	if (bytes == sizeof(struct throttle_event) && kind <= EVENT_THROTTLE_END)
-		groups_on_throttle(probe->groups, data);
+		on_throttle_event(context, data);
 	else if (bytes == sizeof(struct cgroup_event) && kind >= EVENT_CGROUP_MKDIR && kind <= EVENT_CGROUP_RENAME)
-		queue_cgroup_event(probe, data);
+		on_cgroup_event(context, data);
+}
+
+int64_t probe_drain_events(struct probe *probe)
+{
+	return ring_drain(&probe->rings[probe->n_rings], on_event, probe);
 }
 
 int64_t probe_drain(struct probe *probe)
 {
-	int64_t records = ring_drain(&probe->rings[probe->n_rings], on_event, probe);
+	int64_t records = probe_drain_events(probe);
 
 	for (int i = 0; i < probe->n_rings; i++) {
 		int64_t batches = ring_drain(&probe->rings[i], groups_on_batch, probe->groups);
@@ -625,19 +624,18 @@ void probe_counters(const struct probe *probe, struct probe_counters *out)
 
 size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, size_t n, uint64_t *lost)
 {
+	size_t taken = events_take_cgroup(probe->events, out, n, lost);
 	struct probe_counters counters;
-	size_t taken = 0;
 
-	while (taken < n && probe->queue_count) {
-		out[taken++] = probe->queue[probe->queue_first];
-		probe->queue_first = (probe->queue_first + 1) % EVENTS_QUEUED_MAX;
-		probe->queue_count--;
-	}
 	probe_counters(probe, &counters);
-	*lost = probe->queue_lost + counters.events_lost - probe->events_lost_told;
-	probe->queue_lost = 0;
+	*lost += counters.events_lost - probe->events_lost_told;
 	probe->events_lost_told = counters.events_lost;
 	return taken;
+}
+
+size_t probe_take_throttles(struct probe *probe, struct throttle_event *out, size_t n, uint64_t *lost)
+{
+	return events_take_throttle(probe->events, out, n, lost);
 }
 
 int64_t probe_cgroup_stats(struct probe *probe, const struct cgroup_cpu_stat **rows)

@@ -25,6 +25,7 @@ struct probe_options {
 	uint32_t groups_are_cgroup2;  /* 1: a group is a cgroup2 directory; 0: one of the v1 cpu hierarchy */
 	uint32_t force_wakeup_stamps; /* 1: the fallback although the kernel has sched_info */
 	uint32_t trace_unthrottle;    /* PROBE_UNTHROTTLE_...: the best that is allowed, at most this */
+	uint32_t queue_throttles;     /* 1: throttles that begin are kept for probe_take_throttles */
 	int32_t cgroup_root_fd;       /* the hierarchy's root directory, for probe_cgroup_stats; -1: none */
 };
 
@@ -78,6 +79,8 @@ int probe_event_fd(const struct probe *probe);
 
 /* Events, then samples, into the groups. Number of records, or -EBADMSG: a ring was broken and has been reset. */
 int64_t probe_drain(struct probe *probe);
+/* The events only: what is in a hurry. */
+int64_t probe_drain_events(struct probe *probe);
 
 /* Make every CPU with a part-filled batch send it. Number of CPUs flushed. */
 int probe_flush(struct probe *probe);
@@ -92,6 +95,9 @@ void probe_counters(const struct probe *probe, struct probe_counters *out);
  * more there were than the queue of 4096 could hold, or than the kernel could send (throttles among them); then only a re-scan helps.
  */
 size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, size_t n, uint64_t *lost);
+
+/* Throttles that began since the last call, in order, at most n, and *lost: how many more the queue could not hold. */
+size_t probe_take_throttles(struct probe *probe, struct throttle_event *out, size_t n, uint64_t *lost);
 
 /*
  * Read the scheduler's accounts of all groups but the root. Returns how many, or a negative errno; *rows is valid until

@@ -50,7 +50,8 @@ _UNTHROTTLE = {
 @dataclass(frozen=True, slots=True)
 class ProbeOptions:
     """`exclude_self`: the waits of this process are counted, not sent. `cgroup_root`: directory of the
-    cpu hierarchy, for `cgroup_stats`; None: do without. `unthrottle`: auto, fentry, kprobe or off."""
+    cpu hierarchy, for `cgroup_stats`; None: do without. `unthrottle`: auto, fentry, kprobe or off.
+    `queue_throttles`: keep throttles that begin for `throttles`."""
 
     force_wakeup_stamps: bool = False
     unthrottle: str = "auto"
@@ -58,6 +59,7 @@ class ProbeOptions:
     cpus_per_ring: int = 8
     max_groups: int = 16384
     exclude_self: bool = True
+    queue_throttles: bool = False
     cgroup_root: str | None = None
 
 
@@ -82,6 +84,14 @@ class CgroupEvent(NamedTuple):
     kind: str
     id: int
     path: str | None
+
+
+class Throttle(NamedTuple):
+    """The quota of group `owner_id` ran out on a CPU. `time_ns`: CLOCK_MONOTONIC, in the kernel."""
+
+    owner_id: int
+    cpu: int
+    time_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +172,7 @@ class Probe:
         self._stat_rows = ffi.new("struct cgroup_cpu_stat **")
         self._buckets_rows = 1024
         self._events = ffi.new("struct cgroup_event[64]")
+        self._throttles = ffi.new("struct throttle_event[64]")
 
     @classmethod
     def open(cls, options: ProbeOptions) -> Self:
@@ -179,6 +190,7 @@ class Probe:
                 "groups_are_cgroup2": is_v2,
                 "force_wakeup_stamps": options.force_wakeup_stamps,
                 "trace_unthrottle": _UNTHROTTLE[options.unthrottle],
+                "queue_throttles": options.queue_throttles,
                 "cgroup_root_fd": root,
             },
         )
@@ -231,6 +243,22 @@ class Probe:
         records = lib.probe_drain(self._probe)
         self.drain_cpu_ns += time.thread_time_ns() - begin_ns
         return int(_checked(records, "ring"))
+
+    def drain_events(self) -> int:
+        """As `drain`, but events only (throttles, births, deaths): what is in a hurry."""
+        return int(_checked(lib.probe_drain_events(self._probe), "event ring"))
+
+    def throttles(self) -> tuple[list[Throttle], int]:
+        """Throttles that began and that a drain brought, in order, and how many more did not fit (4096)."""
+        lost, lost_now = 0, ffi.new("uint64_t *")
+        throttles: list[Throttle] = []
+        while True:
+            n = lib.probe_take_throttles(self._probe, self._throttles, len(self._throttles), lost_now)
+            lost += lost_now[0]
+            if not n:
+                return throttles, lost
+            events = self._throttles[0:n]
+            throttles += [Throttle(int(event.owner_id), int(event.cpu), int(event.time_ns)) for event in events]
 
     def flush(self) -> int:
         """Have part-filled batches sent. Number of CPUs that had one."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from pathlib import Path
 
 import pytest
 
+from native.probe import Probe, ProbeOptions, Throttle
 from tests.kernel.measure import Measurement, measured, on_quiet_cpu
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Process, Workloads
@@ -116,6 +118,28 @@ def test_quota_removed_while_throttled_ends_the_event(tree: Group, workloads: Wo
     m = on_quiet_cpu(0, run)
     assert m.of(group, "throttle_ns") >= THROTTLE_SHARE * m.of(group, "wait_sum_ns") > 0
     assert m.of(group, "throttle_sum_ns") == pytest.approx(m.of(group, "throttle_ns"), rel=0.1)
+
+
+def test_begins_are_handed_over_as_they_come(tree: Group, workloads: Workloads) -> None:
+    """Waiting on the descriptor and draining events only gives each begin once, with its group, in order."""
+    group = tree.child("a")
+    group.set_quota(20_000)
+    seen: list[Throttle] = []
+    with Probe.open(ProbeOptions(queue_throttles=True)) as probe, select.epoll() as epoll:
+        epoll.register(probe.event_fd, select.EPOLLIN)
+        loop = workloads.start(group, 0, "loop", 1)
+        while not loop.has_ended():
+            if epoll.poll(0.05):
+                probe.drain_events()
+                throttles, lost = probe.throttles()
+                assert lost == 0
+                seen += [throttle for throttle in throttles if throttle.owner_id == group.id]
+        loop.finish(lambda: None)
+    assert len(seen) == pytest.approx(group.nr_throttled(), abs=1)
+    assert len(seen) > 1
+    assert [throttle.cpu for throttle in seen] == [0] * len(seen)
+    times_ns = [throttle.time_ns for throttle in seen]
+    assert times_ns == sorted(set(times_ns))
 
 
 def wait_until_held(pid: int) -> None:
