@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from agent.config_base import Glob, Meta, Section
+from agent.config_check import check, check_own_group
+from agent.config_control import BurstConfig, EnforceConfig, HistoryConfig, RuleConfig, SliConfig, SuppressConfig
 from agent.config_explain import explain, one_line
 from agent.errors import ConfigError
 from agent.records import Qos
@@ -23,13 +26,6 @@ WINDOW_TICKS_MAX = 3600
 
 _PORT = r"(?:6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
 _ADDRESS = rf"^(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):{_PORT}\Z"
-
-Meta = msgspec.Meta
-Glob = Annotated[str, Meta(pattern="^/")]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file."""
 
 
 class AgentConfig(Section, frozen=True):
@@ -158,11 +154,20 @@ class Config(Section, frozen=True):
     budget: BudgetConfig = BudgetConfig()
     discovery: DiscoveryConfig = DiscoveryConfig()
     class_rules: tuple[ClassRule, ...] = msgspec.field(name="class", default=())
+    enforce: EnforceConfig = EnforceConfig()
+    burst: BurstConfig = BurstConfig()
+    suppress: SuppressConfig = SuppressConfig()
+    history: HistoryConfig = HistoryConfig()
+    rules: tuple[RuleConfig, ...] = msgspec.field(name="rule", default=())
+    slis: tuple[SliConfig, ...] = msgspec.field(name="sli", default=())
 
 
-def load_config(path: Path | None = None, *, default_path: Path = DEFAULT_PATH) -> Config:
+def load_config(
+    path: Path | None = None, *, default_path: Path = DEFAULT_PATH, own_cgroup: str | None = None
+) -> Config:
     """Read `path`; without one read `default_path`, which may be missing (then: the defaults).
 
+    `own_cgroup`: of the agent, relative to the cpu hierarchy's root (Host.own_cgroup); no rule may make it BE.
     Raises ConfigError with one line: file, key, value, what is allowed.
     """
     file = path or default_path
@@ -182,10 +187,10 @@ def load_config(path: Path | None = None, *, default_path: Path = DEFAULT_PATH) 
         text = content.decode()
     except UnicodeDecodeError as err:
         raise ConfigError(f"{name}: not a text file: byte {err.start} is not UTF-8, as TOML must be") from err
-    return parse_config(text, name)
+    return parse_config(text, name, own_cgroup=own_cgroup)
 
 
-def parse_config(text: str, name: str) -> Config:
+def parse_config(text: str, name: str, *, own_cgroup: str | None = None) -> Config:
     """Decode TOML. `name` stands before the errors. Raises ConfigError."""
     try:
         document = tomllib.loads(text)
@@ -195,11 +200,20 @@ def parse_config(text: str, name: str) -> Config:
         config = msgspec.convert(document, Config)
     except msgspec.ValidationError as err:
         raise ConfigError(f"{name}: {explain(document, Config, str(err))}") from err
-    agent = config.agent
+    try:
+        _check_window(config.agent)
+        check(config)
+        if own_cgroup is not None:
+            check_own_group(config, own_cgroup)
+    except ConfigError as err:
+        raise ConfigError(f"{name}: {err}") from err
+    return config
+
+
+def _check_window(agent: AgentConfig) -> None:
     if not 2 * agent.tick_s <= agent.window_s <= WINDOW_TICKS_MAX * agent.tick_s:
         low_s, high_s = max(2.0, 2 * agent.tick_s), min(3600.0, WINDOW_TICKS_MAX * agent.tick_s)
         raise ConfigError(
-            f"{name}: agent.window_s = {agent.window_s:g}: with agent.tick_s = {agent.tick_s:g} "
+            f"agent.window_s = {agent.window_s:g}: with agent.tick_s = {agent.tick_s:g} "
             f"allowed is {low_s:g} to {high_s:g} s"
         )
-    return config

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-_UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "%": "per cent", "ticks": "ticks", "KiB": "KiB"}
+_UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "%": "per cent"}
 _VALUE_CHARS_MAX = 60
 
 
@@ -40,7 +40,7 @@ def explain(document: dict[str, Any], config_type: type[msgspec.Struct], error: 
     if missing := re.match(r"Object missing required field `([^`]*)`", error):
         return f"{key}: lacks the key {missing[1]}"
     value, value_type = _at(document, root, key)
-    return f"{key} = {_shown(value)}: {_advice(value, value_type)}"
+    return f"{key} = {shown(value)}: {_advice(value, value_type, key)}"
 
 
 def reference(config_type: type[msgspec.Struct]) -> str:
@@ -56,7 +56,8 @@ def reference(config_type: type[msgspec.Struct]) -> str:
         for field in struct.fields:
             assert isinstance(field.type, inspect.Metadata)
             meaning = (field.type.extra_json_schema or {})["description"]
-            default = "(required)" if field.required else f"`{_shown(field.default)}`"
+            value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+            default = "(required)" if field.required else f"`{shown(value)}`"
             lines.append(f"| `{prefix}{field.encode_name}` | {default} | {_allowed(field.type)} | {meaning} |")
     return "\n".join(lines) + "\n"
 
@@ -91,13 +92,15 @@ def _at(value: Any, value_type: inspect.Type, key: str) -> tuple[Any, inspect.Ty
     return value, value_type
 
 
-def _advice(value: Any, value_type: inspect.Type) -> str:
+def _advice(value: Any, value_type: inspect.Type, key: str) -> str:
     plain, unit = _bare(value_type)
     numbers = {inspect.FloatType: ("a number", (float, int)), inspect.IntType: ("a whole number", (int,))}
     if type(plain) in numbers:
         words, kinds = numbers[type(plain)]
         if isinstance(value, bool) or not isinstance(value, kinds):
-            return f"give {words}{' of ' + _UNIT_WORDS[unit] if unit else ''}, {plain.ge:g} to {plain.le}"
+            return f"give {words}{' of ' + _UNIT_WORDS.get(unit, unit) if unit else ''}, {plain.ge:g} to {plain.le}"
+    if isinstance(plain, inspect.VarTupleType) and isinstance(plain.item_type, inspect.StructType):
+        return f"allowed is a list of tables, written as [[{key}]]"
     return f"allowed is {_allowed(value_type)}"
 
 
@@ -118,17 +121,15 @@ def _allowed(value_type: inspect.Type) -> str:
         case inspect.BoolType():
             text = "true or false"
         case inspect.LiteralType():
-            text = ", ".join(_shown(value) for value in plain.values)
+            text = ", ".join(shown(value) for value in plain.values)
         case inspect.EnumType():
-            text = ", ".join(_shown(str(member)) for member in plain.cls)
-        case inspect.VarTupleType():
-            text = "a list of tables, written as [[class]]"
+            text = ", ".join(shown(str(member)) for member in plain.cls)
         case _:
             text = "a table of keys"
     return f"{text} {unit}".rstrip()
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as TOML writes it, shortened."""
     return _short(one_line(json.dumps(value, ensure_ascii=False, default=str)))
 

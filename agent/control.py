@@ -151,7 +151,7 @@ class ThrottleEvent:
 
 @dataclass(frozen=True, slots=True)
 class SliValue:
-    """An application's own figure, as scraped. `value` in the unit of its target."""
+    """An application's own figure, as scraped; `value` and `target` in ns."""
 
     name: str
     group: str

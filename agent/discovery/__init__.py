@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from agent.config import Config
 from agent.discovery.rules import Rule, first_match
 from agent.discovery.systemd import default_class
 from agent.records import Qos
+
+if TYPE_CHECKING:
+    from agent.config import Config  # which checks its globs with the modules beside this one
 
 _CACHED_PATHS = 4096
 """Bounded, because groups that come and go may have new paths for ever. About 1 MiB when full."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from agent.records import Qos
 
-_WILD = re.compile(r"(/(?:\*\*/)+|/(?:\*\*/)*\*\*$|\*\*+|\*)")
+WILD = re.compile(r"(/(?:\*\*/)+|/(?:\*\*/)*\*\*$|\*\*+|\*)")
 
 
 def glob_regex(glob: str) -> re.Pattern[str]:
@@ -24,7 +24,7 @@ def glob_regex(glob: str) -> re.Pattern[str]:
             return "[^/]*" if part == "*" else ".*"
         return re.escape(part)
 
-    return re.compile("".join(translate(part) for part in _WILD.split(glob)), re.DOTALL)
+    return re.compile("".join(translate(part) for part in WILD.split(glob)), re.DOTALL)
 
 
 class Rule:

@@ -1,0 +1,139 @@
+"""What no single key says: whether keys agree with one another and with this host. Pure.
+
+Each check raises ConfigError with one line: key, value, what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, get_args
+
+from agent.config_control import RuleConfig, Rung, SliConfig
+from agent.config_explain import shown
+from agent.decisions.signals import SIGNALS, SLI_PREFIX
+from agent.discovery.overlap import globs_overlap
+from agent.discovery.rules import glob_regex
+from agent.errors import ConfigError
+from agent.quantity import TIME, parse_quantity
+from agent.records import Qos
+
+if TYPE_CHECKING:
+    from agent.config import Config
+
+
+def check(config: Config) -> None:
+    """All checks that need no host."""
+    _check_ladder(config)
+    _check_names("sli", [sli.name for sli in config.slis])
+    _check_names("rule", [rule.name for rule in config.rules])
+    for index, sli in enumerate(config.slis):
+        _check_quantity(f"sli[{index}].target", sli.target)
+    for index, rule in enumerate(config.rules):
+        _check_rule(f"rule[{index}]", rule, config.slis)
+    for (i, one), (j, other) in itertools.combinations(enumerate(config.rules), 2):
+        if one.signal == other.signal and _same_knobs(one, other) and _overlap(one, other):
+            raise ConfigError(
+                f'rule[{j}] = "{other.name}": fights with rule[{i}] = "{one.name}": the same groups, {one.signal} and '
+                "controllers; allowed is one of the two"
+            )
+    check_own_group(config, "/")
+
+
+def check_own_group(config: Config, own_cgroup: str) -> None:
+    """Neither the group that the agent is in nor one above it is BE: it would suppress itself."""
+    above = [own_cgroup, *map(str, PurePosixPath(own_cgroup).parents)]
+    rules = [
+        (f"class[{index}].match", glob, rule.qos)
+        for index, rule in enumerate(config.class_rules)
+        for glob in rule.globs
+    ]
+    for path in above:
+        key, glob, qos = next((rule for rule in rules if glob_regex(rule[1]).fullmatch(path)), ("", "", Qos.SYSTEM))
+        if qos is Qos.BE:
+            what = (
+                "the root group" if path == "/" else "the agent's own group" if path == own_cgroup else "one above it"
+            )
+            raise ConfigError(f"{key} = {shown(glob)}: matches {path}, {what}; allowed for BE are other groups")
+
+
+def check_controllers(config: Config, names: Iterable[str]) -> None:
+    """Every controller that a rule names is one of `names`, those that there are."""
+    known = sorted(names)
+    for index, rule in enumerate(config.rules):
+        for name in rule.controllers:
+            if name not in known:
+                raise ConfigError(
+                    f"rule[{index}].controllers = {shown(name)}: unknown controller, {_hint(name, known)}"
+                )
+
+
+def _check_ladder(config: Config) -> None:
+    order = list(get_args(Rung))
+    rungs = list(config.suppress.rungs)
+    if rungs != [rung for rung in order if rung in rungs]:
+        raise ConfigError(
+            f"suppress.rungs = {shown(rungs)}: allowed is a list of some of {', '.join(order)}, in this order"
+        )
+    if config.suppress.freeze_max_s < config.suppress.freeze_s:
+        raise ConfigError(
+            f"suppress.freeze_max_s = {config.suppress.freeze_max_s:g}: with suppress.freeze_s = "
+            f"{config.suppress.freeze_s:g} allowed is {config.suppress.freeze_s:g} to 120 s"
+        )
+
+
+def _check_names(table: str, names: list[str]) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ConfigError(
+                f"{table}[{index}].name = {shown(name)}: {table}[{names.index(name)}] has this name already"
+            )
+
+
+def _check_rule(key: str, rule: RuleConfig, slis: tuple[SliConfig, ...]) -> None:
+    own_sli = {SLI_PREFIX + sli.name: sli for sli in slis}
+    if rule.signal in own_sli:
+        if rule.threshold:
+            _check_quantity(f"{key}.threshold", rule.threshold)
+    elif rule.signal in SIGNALS:
+        if not rule.threshold:
+            raise ConfigError(f"{key}: lacks the key threshold")
+        _check_quantity(f"{key}.threshold", rule.threshold, rule.signal)
+        if not (rule.classes or rule.globs):
+            raise ConfigError(f"{key}: lacks the key class, or match")
+    else:
+        raise ConfigError(
+            f"{key}.signal = {shown(rule.signal)}: unknown signal, {_hint(rule.signal, [*SIGNALS, *own_sli])}"
+        )
+    for glob in rule.globs:
+        if glob_regex(glob).fullmatch("/"):
+            raise ConfigError(
+                f"{key}.match = {shown(glob)}: matches /, the root group; allowed are globs of other groups"
+            )
+
+
+def _check_quantity(key: str, text: str, signal: str | None = None) -> None:
+    try:
+        parse_quantity(text, SIGNALS[signal].dimension if signal else TIME)
+    except ValueError as error:
+        of = f" of {signal}" if signal else ""
+        raise ConfigError(f"{key} = {shown(text)}{of}: {error}") from error
+
+
+def _same_knobs(one: RuleConfig, other: RuleConfig) -> bool:
+    return not (one.controllers and other.controllers) or bool({*one.controllers} & {*other.controllers})
+
+
+def _overlap(one: RuleConfig, other: RuleConfig) -> bool:
+    """Some group may be a target of both."""
+    if one.classes and other.classes and not {*one.classes} & {*other.classes}:
+        return False
+    pairs = itertools.product(one.globs or ("/**",), other.globs or ("/**",))
+    return any(globs_overlap(glob, another) for glob, another in pairs)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
