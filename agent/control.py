@@ -99,6 +99,17 @@ class Hold:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What this node cannot cure, told to whoever can: the owner, the cluster's scheduler."""
+
+    reason: str
+    group_id: int | None = None
+    path: str | None = None
+    cause: Cause | None = None
+    inputs: Mapping[str, float | str] = field(default_factory=dict)
+
+
 class Result(StrEnum):
     """What became of a write."""
 

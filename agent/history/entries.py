@@ -1,0 +1,112 @@
+"""One entry of the history, and how decisions, holds and events become one. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from agent.control import Decision, Event, Hold, Outcome
+
+TEXT_CHARS_MAX = 500
+INPUTS_MAX = 40
+OUTCOMES_MAX = 1000
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+class Kind(StrEnum):
+    """What an entry tells of."""
+
+    DECISION = "decision"
+    HOLD = "hold"
+    EVENT = "event"
+    AGENT = "agent"
+    """The agent itself started, stopped, or was found to have ended without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """`wall_ns` since the epoch, for people; `monotonic_ns` for differences within one boot."""
+
+    wall_ns: int
+    monotonic_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """From `begin` to `end_wall_ns` it was so, and was said `times` times. None: does not apply."""
+
+    kind: Kind
+    begin: Moment
+    end_wall_ns: int
+    """When it was last so; of what happened once: the begin."""
+    reason: str
+    controller: str | None = None
+    resource: str | None = None
+    group_id: int | None = None
+    path: str | None = None
+    cause: str | None = None
+    gives_back: bool = False
+    emergency: bool = False
+    inputs: Mapping[str, float | str] = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
+    times: int = 1
+    lasts: bool = False
+    """A hold of which the end has not been seen."""
+    id: int | None = None
+    """Ascending in the order of writing; None: not written yet."""
+
+    @property
+    def sameness(self) -> Hashable:
+        """Equal for two entries that tell the same but for the figures in their words."""
+        outcomes = tuple((item.intent, item.result, item.errno) for item in self.outcomes)
+        words = _NUMBER.sub("#", self.reason)
+        return self.kind, self.controller, self.resource, self.group_id, self.cause, self.gives_back, words, outcomes
+
+
+def of_decision(decision: Decision, outcomes: tuple[Outcome, ...], path: str | None, now: Moment) -> Entry:
+    """`path` of the group for whose sake it was decided."""
+    return Entry(
+        Kind.DECISION,
+        now,
+        now.wall_ns,
+        decision.reason,
+        decision.controller,
+        decision.resource,
+        decision.group_id,
+        path,
+        decision.cause,
+        decision.gives_back,
+        decision.emergency,
+        _few(decision.inputs),
+        outcomes[:OUTCOMES_MAX],
+    )
+
+
+def of_hold(hold: Hold, now: Moment) -> Entry:
+    """Of a hold that begins."""
+    return Entry(Kind.HOLD, now, now.wall_ns, hold.reason, hold.controller, lasts=True)
+
+
+def of_event(event: Event, now: Moment) -> Entry:
+    """Of what the node cannot cure."""
+    return Entry(
+        Kind.EVENT,
+        now,
+        now.wall_ns,
+        event.reason,
+        group_id=event.group_id,
+        path=event.path,
+        cause=event.cause,
+        inputs=_few(event.inputs),
+    )
+
+
+def clipped(text: str) -> str:
+    """What one entry may hold of a text that others wrote."""
+    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
+
+
+def _few(inputs: Mapping[str, float | str]) -> dict[str, float | str]:
+    return dict(list(inputs.items())[:INPUTS_MAX])

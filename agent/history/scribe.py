@@ -1,0 +1,75 @@
+"""Joins book and store: what the loop told becomes rows, in one transaction per batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.history.book import Book
+from agent.history.entries import Entry, Kind, Moment
+from agent.history.store import Store
+
+STARTED, STOPPED = "started", "stopped"
+"""First words of the entries of kind AGENT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All holds there are, from `now` on."""
+
+    entries: tuple[Entry, ...]
+    now: Moment
+
+
+Item = Entry | Held
+
+
+class Scribe:
+    """Of one opened file. After an error it is to be thrown away: what it knows and what is written may differ."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._book = Book()
+        self._next_id = store.next_id
+
+    @property
+    def has_more(self) -> bool:
+        """Something is to be written later without any news."""
+        return not self._book.is_empty
+
+    def started(self, about: str, now: Moment) -> Entry:
+        """The entry to begin with: also says if the agent before this one ended without a word."""
+        last = self._store.last_of_agent()
+        words = f"{STARTED}: {about}"
+        if last is None or not last[0].startswith(STARTED):
+            return agent_entry(words, now)
+        return dataclasses.replace(
+            agent_entry(f"{words}; the one before was killed or crashed", now), inputs={"before_wall_ns": last[1]}
+        )
+
+    def write(self, items: Iterable[Item], now: Moment, *, is_last: bool = False) -> int:
+        """How many entries are new. Raises as Store.write does."""
+        new: list[Entry] = []
+        for item in items:
+            if isinstance(item, Held):
+                self._book.held_only(item.entries, item.now)
+            for entry in item.entries if isinstance(item, Held) else (item,):
+                if not self._book.goes_on(entry):
+                    entry = dataclasses.replace(entry, id=self._next_id)
+                    self._next_id += 1
+                    self._book.begun(entry)
+                    new.append(entry)
+        if is_last:
+            self._book.held_only((), now)
+        updates = self._book.due(now, everything=is_last)
+        if new or updates:
+            self._store.write(new, updates)
+        return len(new)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def agent_entry(words: str, now: Moment) -> Entry:
+    return Entry(Kind.AGENT, now, now.wall_ns, words)

@@ -1,0 +1,194 @@
+"""History as the loop sees it: calls that put something into a queue and return. A thread of its own writes it.
+
+A disk that is full, read-only or gone is said once; what is lost meanwhile is counted, and every RETRY_S it is tried
+again. A damaged file is renamed to *.damaged, and a new one is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.control import Decision, Event, Hold, Outcome
+from agent.history.entries import Entry, Moment, of_decision, of_event, of_hold
+from agent.history.scribe import STOPPED, Held, Item, Scribe, agent_entry
+from agent.history.store import Store, UnusableFile
+from agent.units import NS_PER_S
+
+log = logging.getLogger(__name__)
+
+QUEUE_MAX = 1024
+RETRY_S = 10
+CLOSE_S = 2.0
+_WAKE_S = 10
+_ROWS_PER_TRANSACTION = 500
+_DAMAGED = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryCounts:
+    """Since the start: new entries `written`, tellings `dropped`. `error`: why it cannot write now."""
+
+    written: int
+    dropped: int
+    error: str | None
+
+
+def clock_now() -> Moment:
+    return Moment(time.time_ns(), time.monotonic_ns())
+
+
+class HistoryWriter:
+    """Writes from the moment it is made; the file is opened by the thread. No call but `close` waits, none raises."""
+
+    def __init__(
+        self, path: Path, *, max_entries: int, max_bytes: int, about: str, clock: Callable[[], Moment] = clock_now
+    ) -> None:
+        """`about`: what the entry of the start says of this agent, such as "pid 1234, enforce on"."""
+        self._file = _File(path, max_entries, max_bytes, about)
+        self._clock = clock
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._told_holds: frozenset[object] = frozenset()
+        self._refused = 0
+        self._thread = threading.Thread(target=self._work, name="history", daemon=True)
+        self._thread.start()
+
+    def decided(self, decision: Decision, outcomes: tuple[Outcome, ...], path: str | None) -> None:
+        """`path` of the group for whose sake."""
+        self._put(of_decision(decision, outcomes, path, self._clock()))
+
+    def held(self, holds: Iterable[Hold]) -> None:
+        """To be called every tick with all holds; only a change is written."""
+        now = self._clock()
+        entries = {entry.sameness: entry for entry in (of_hold(hold, now) for hold in holds)}
+        if entries.keys() != self._told_holds and self._put(Held(tuple(entries.values()), now)):
+            self._told_holds = frozenset(entries)
+
+    def event(self, event: Event) -> None:
+        self._put(of_event(event, self._clock()))
+
+    def counts(self) -> HistoryCounts:
+        return HistoryCounts(self._file.written, self._refused + self._file.lost, self._file.error)
+
+    def close(self) -> None:
+        """Write what is left; waits up to CLOSE_S for the disk. More than once does nothing."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(CLOSE_S)
+
+    def _put(self, item: Item) -> bool:
+        if self._queue.qsize() >= QUEUE_MAX:
+            self._refused += 1
+            return False
+        self._queue.put(item)  # takes no lock that the thread could hold while it is not running
+        return True
+
+    def _work(self) -> None:
+        """The thread."""
+        is_last = False
+        while not is_last:
+            items, is_last = self._next_items(_WAKE_S if self._file.has_more else None)
+            self._file.write(items, self._clock(), is_last=is_last)
+
+    def _next_items(self, wait_s: float | None) -> tuple[list[Item], bool]:
+        """What there is, up to a transaction's worth, and whether it is the last."""
+        items: list[Item] = []
+        rows = 0
+        try:
+            while rows < _ROWS_PER_TRANSACTION:
+                item = self._queue.get(timeout=wait_s) if not items else self._queue.get_nowait()
+                if item is None:
+                    return items, True
+                items.append(item)
+                rows += 1 + (len(item.outcomes) if isinstance(item, Entry) else len(item.entries))
+        except queue.Empty:
+            pass
+        return items, False
+
+
+class _File:
+    """The file as the thread sees it: opened when needed, given up on an error, tried again after RETRY_S."""
+
+    def __init__(self, path: Path, max_entries: int, max_bytes: int, about: str) -> None:
+        self.written = self.lost = 0
+        self.error: str | None = None
+        self._path, self._max_entries, self._max_bytes, self._about = path, max_entries, max_bytes, about
+        self._scribe: Scribe | None = None
+        self._holds: Held | None = None
+        self._was_open = False
+        self._lost_before = 0
+        self._retry_monotonic_ns = 0
+
+    @property
+    def has_more(self) -> bool:
+        return self._scribe is not None and self._scribe.has_more
+
+    def write(self, items: list[Item], now: Moment, *, is_last: bool) -> None:
+        """Never raises: what cannot be written is counted."""
+        self._holds = next((item for item in reversed(items) if isinstance(item, Held)), self._holds)
+        if self._scribe is None and now.monotonic_ns < self._retry_monotonic_ns:
+            self.lost += len(items)
+            return
+        try:
+            if self._scribe is None:
+                self._scribe, first = self._open(now)
+                items = [first, *(item for item in items if isinstance(item, Entry))]
+                items += [self._holds] if self._holds else []
+            last = [agent_entry(STOPPED, now)] if is_last else []
+            self.written += self._scribe.write([*items, *last], now, is_last=is_last)
+        except (sqlite3.Error, OSError, UnusableFile) as err:
+            self.lost += len(items)
+            self._give_up(str(err), now)
+            return
+        if is_last:
+            self._close()
+
+    def _open(self, now: Moment) -> tuple[Scribe, Entry]:
+        """And the entry to begin with."""
+        try:
+            scribe = Scribe(Store(self._path, self._max_entries, self._max_bytes))
+        except UnusableFile as err:
+            aside = f"{self._path}{_DAMAGED}"
+            log.warning("history: %s cannot be used (%s); it is now %s, a new one is begun", self._path, err, aside)
+            _move(self._path, aside)
+            scribe = Scribe(Store(self._path, self._max_entries, self._max_bytes))
+        missing, self._lost_before = self.lost - self._lost_before, self.lost
+        if not self._was_open:
+            first = scribe.started(self._about, now)
+        else:
+            first = agent_entry(f"history goes on; {missing} entries are missing: {self.error}", now)
+        if self.error:
+            log.warning("history: written again; %d entries are missing", missing)
+        self._was_open, self.error = True, None
+        return scribe, first
+
+    def _give_up(self, error: str, now: Moment) -> None:
+        if error != self.error:
+            log.error("history: %s is not written: %s", self._path, error)
+        self.error = error
+        self._retry_monotonic_ns = now.monotonic_ns + RETRY_S * NS_PER_S
+        self._close()
+
+    def _close(self) -> None:
+        """Closing empties the log, which may fail as well."""
+        scribe, self._scribe = self._scribe, None
+        if scribe:
+            try:
+                scribe.close()
+            except sqlite3.Error as err:
+                log.debug("history: %s", err)
+
+
+def _move(path: Path, aside: str) -> None:
+    """With the write-ahead log: without the file it belongs to it means nothing. One that is aside already is lost."""
+    os.replace(path, aside)
+    for suffix in ("-wal", "-shm"):
+        if os.path.exists(f"{path}{suffix}"):
+            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
