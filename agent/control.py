@@ -217,6 +217,46 @@ class Situation:
     """Since the last call."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reloads:
+    """How often the configuration was read anew since the start."""
+
+    accepted_count: int = 0
+    refused_count: int = 0
+    last_was_refused: bool = False
+
+    def accepted(self) -> Reloads:
+        return Reloads(self.accepted_count + 1, self.refused_count)
+
+    def refused(self) -> Reloads:
+        return Reloads(self.accepted_count, self.refused_count + 1, last_was_refused=True)
+
+
+NO_RELOADS = Reloads()
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReport:
+    """What controlling did, as metrics show it. Counts rise since the start."""
+
+    mode: Enforce
+    holds: tuple[Hold, ...]
+    """Now."""
+    outcomes: Mapping[tuple[str, Result], int]
+    """By controller."""
+    events: int
+    """Told upwards."""
+    changed_knobs: int
+    """Not as their owners set them, now."""
+    foreign_knobs: int
+    """Left alone because their owners write them too often, now."""
+    reaction_ns: Mapping[float, float]
+    """Quantile -> from a throttle in the kernel to its answer read back, of the last ones; empty: there was none."""
+    throttles_lost: int
+    history_dropped: int | None
+    """None: there is no history."""
+
+
 State = TypeVar("State")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+from agent.metrics.control_families import CONTROL_FAMILIES
 from agent.metrics.family import Family
 from agent.metrics.group_families import GROUP_FAMILIES
 from agent.metrics.histograms import LE_S
@@ -36,7 +37,7 @@ def page() -> str:
     """The whole of docs/metrics.md."""
     host = [family for family in HOST_FAMILIES if family.name.startswith("slackwater_node_")]
     agent = [family for family in HOST_FAMILIES if family not in host]
-    sections = (("Groups", GROUP_FAMILIES), ("Node", host), ("Agent", agent))
+    sections = (("Groups", GROUP_FAMILIES), ("Node", host), ("Agent", agent), ("Control", CONTROL_FAMILIES))
     tables = "\n".join(line for title, families in sections for line in _section(title, families))
     return INTRODUCTION.format(first=LE_S[0], last=LE_S[-1]) + tables
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from agent.metrics.control_families import CONTROL_FAMILIES
 from agent.metrics.family import Family
 from agent.metrics.group_families import GROUP_FAMILIES
 from agent.metrics.host_families import HOST_FAMILIES
 
-FAMILIES: tuple[Family, ...] = GROUP_FAMILIES + HOST_FAMILIES
+FAMILIES: tuple[Family, ...] = GROUP_FAMILIES + HOST_FAMILIES + CONTROL_FAMILIES
 """In the order of exposition."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.control import NO_RELOADS, ControlReport, Reloads
 from agent.metrics.totals import Totals
 from agent.records import Floats, Profile, Tick
 from agent.units import NS_PER_S, NS_PER_US
@@ -38,6 +39,9 @@ class View:
     version: str
     now_ns: int
     """CLOCK_MONOTONIC of the scrape."""
+    reloads: Reloads = NO_RELOADS
+    control: ControlReport | None = None
+    """None: nothing is enforced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from agent.control import NO_RELOADS, ControlReport, Reloads
 from agent.metrics.family import View
 from agent.metrics.totals import add_tick, no_totals
 from agent.records import Profile, Tick
@@ -23,10 +24,12 @@ class Metrics:
         self._totals = no_totals()
         self._view: View | None = None
 
-    def update(self, tick: Tick, profile: Profile) -> None:
+    def update(
+        self, tick: Tick, profile: Profile, reloads: Reloads = NO_RELOADS, control: ControlReport | None = None
+    ) -> None:
         """Once per tick, no tick left out: the counters are sums over ticks."""
         self._totals = add_tick(self._totals, tick, self._culprits_per_group)
-        self._view = View(tick, profile, self._totals, self._version, now_ns=tick.time_ns)
+        self._view = View(tick, profile, self._totals, self._version, tick.time_ns, reloads, control)
 
     def view(self) -> View | None:
         """What a scrape shows now; None before the first tick."""

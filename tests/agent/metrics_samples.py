@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from agent.control import ControlReport, Enforce, Hold, Result
 from agent.records import (
     ZERO_BUCKET,
     CgroupSample,
@@ -143,3 +144,21 @@ def profile_of(groups: tuple[Group, ...]) -> Profile:
         main_culprit=(None,) * len(groups),
         counter_resets=9,
     )
+
+
+REPORT = ControlReport(
+    mode=Enforce.ON,
+    holds=(Hold(None, "the clock jumped"),),
+    outcomes={
+        ("burst", Result.APPLIED): 5,
+        ("suppress", Result.REFUSED): 2,
+        ("a", Result.GONE): 1,
+        ("b", Result.GONE): 3,
+    },
+    events=4,
+    changed_knobs=3,
+    foreign_knobs=1,
+    reaction_ns={0.5: 300_000.0, 0.99: 900_000.0, 1.0: 2e6},
+    throttles_lost=0,
+    history_dropped=6,
+)

@@ -13,12 +13,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
+from agent.control import Reloads
 from agent.metrics.families import FAMILIES
 from agent.metrics.family import View
 from agent.metrics.live import Metrics
 from agent.metrics.text import render_text
 from agent.records import CulpritSample, Group, Qos
-from tests.agent.metrics_samples import groups_of, profile_of, tick_of
+from tests.agent.metrics_samples import REPORT, groups_of, profile_of, tick_of
 from tests.prometheus.tools import tool
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -79,12 +80,27 @@ def test_every_family_of_the_table_is_exposed_when_all_is_known() -> None:
     tick = tick_of(groups_of(2))
     known = replace(tick, cgroup=replace(tick.cgroup, memory_limit_bytes=np.full(2, 4096.0)))
     metrics = Metrics(version="0", culprits_per_group=5)
-    metrics.update(known, profile_of(known.groups))
+    metrics.update(known, profile_of(known.groups), control=REPORT)
     view = metrics.view()
     assert view is not None
     assert {f"slackwater_{m.name.removeprefix('slackwater_')}" for m in parse_classic(text(view))} == {
         family.name.removesuffix("_total") for family in FAMILIES
     }
+
+
+def test_what_was_done_is_counted_by_controller_and_result() -> None:
+    """Controllers of other packages are one; without enforcement there is nothing to count."""
+    got = classic_samples(replace(view_of(groups_of(1)), control=REPORT, reloads=Reloads().accepted().refused()))
+    assert got[of("enforce_info", mode="on")] == 1
+    assert got[of("control_writes_total", controller="burst", result="applied")] == 5
+    assert got[of("control_writes_total", controller="burst", result="foreign")] == 0
+    assert got[of("control_writes_total", controller="plugin", result="gone")] == 4
+    assert got[of("control_reaction_seconds", quantile="0.99")] == 0.0009
+    assert got[of("config_reloads_total", result="refused")] == 1
+    assert got[of("config_last_reload_refused")] == 1
+    without = classic_samples(view_of(groups_of(1)))
+    assert without[of("enforce_info", mode="off")] == 1
+    assert not [name for name, _ in without if "control_" in name]
 
 
 def test_events_are_those_of_the_samplers_and_of_the_profiles() -> None:
