@@ -467,7 +467,6 @@ struct probe *probe_open(const void *object, size_t object_bytes, const struct p
 	probe->ring_fds = calloc((size_t)probe->n_rings, sizeof(*probe->ring_fds));
 	probe->rings = calloc((size_t)probe->n_rings + 1, sizeof(*probe->rings));
 	probe->events = events_new();
-	probe->queue_throttles = options->queue_throttles;
 	if (!probe->ring_fds || !probe->rings || !probe->events)
 		return fail(probe, error, message, -ENOMEM, "memory");
 
@@ -631,6 +630,11 @@ size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, s
 	*lost += counters.events_lost - probe->events_lost_told;
 	probe->events_lost_told = counters.events_lost;
 	return taken;
+}
+
+void probe_queue_throttles(struct probe *probe, uint32_t on)
+{
+	probe->queue_throttles = on;
 }
 
 size_t probe_take_throttles(struct probe *probe, struct throttle_event *out, size_t n, uint64_t *lost)

@@ -25,7 +25,6 @@ struct probe_options {
 	uint32_t groups_are_cgroup2;  /* 1: a group is a cgroup2 directory; 0: one of the v1 cpu hierarchy */
 	uint32_t force_wakeup_stamps; /* 1: the fallback although the kernel has sched_info */
 	uint32_t trace_unthrottle;    /* PROBE_UNTHROTTLE_...: the best that is allowed, at most this */
-	uint32_t queue_throttles;     /* 1: throttles that begin are kept for probe_take_throttles */
 	int32_t cgroup_root_fd;       /* the hierarchy's root directory, for probe_cgroup_stats; -1: none */
 };
 
@@ -96,6 +95,8 @@ void probe_counters(const struct probe *probe, struct probe_counters *out);
  */
 size_t probe_take_cgroup_events(struct probe *probe, struct cgroup_event *out, size_t n, uint64_t *lost);
 
+/* Whether throttles that begin are kept for probe_take_throttles; at first not. */
+void probe_queue_throttles(struct probe *probe, uint32_t on);
 /* Throttles that began since the last call, in order, at most n, and *lost: how many more the queue could not hold. */
 size_t probe_take_throttles(struct probe *probe, struct throttle_event *out, size_t n, uint64_t *lost);
 

@@ -50,8 +50,7 @@ _UNTHROTTLE = {
 @dataclass(frozen=True, slots=True)
 class ProbeOptions:
     """`exclude_self`: the waits of this process are counted, not sent. `cgroup_root`: directory of the
-    cpu hierarchy, for `cgroup_stats`; None: do without. `unthrottle`: auto, fentry, kprobe or off.
-    `queue_throttles`: keep throttles that begin for `throttles`."""
+    cpu hierarchy, for `cgroup_stats`; None: do without. `unthrottle`: auto, fentry, kprobe or off."""
 
     force_wakeup_stamps: bool = False
     unthrottle: str = "auto"
@@ -59,7 +58,6 @@ class ProbeOptions:
     cpus_per_ring: int = 8
     max_groups: int = 16384
     exclude_self: bool = True
-    queue_throttles: bool = False
     cgroup_root: str | None = None
 
 
@@ -190,7 +188,6 @@ class Probe:
                 "groups_are_cgroup2": is_v2,
                 "force_wakeup_stamps": options.force_wakeup_stamps,
                 "trace_unthrottle": _UNTHROTTLE[options.unthrottle],
-                "queue_throttles": options.queue_throttles,
                 "cgroup_root_fd": root,
             },
         )
@@ -247,6 +244,10 @@ class Probe:
     def drain_events(self) -> int:
         """As `drain`, but events only (throttles, births, deaths): what is in a hurry."""
         return int(_checked(lib.probe_drain_events(self._probe), "event ring"))
+
+    def queue_throttles(self, on: bool) -> None:
+        """Keep throttles that begin for `throttles`, or not, which is so at first."""
+        lib.probe_queue_throttles(self._probe, on)
 
     def throttles(self) -> tuple[list[Throttle], int]:
         """Throttles that began and that a drain brought, in order, and how many more did not fit (4096)."""

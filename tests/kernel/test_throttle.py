@@ -120,12 +120,13 @@ def test_quota_removed_while_throttled_ends_the_event(tree: Group, workloads: Wo
     assert m.of(group, "throttle_sum_ns") == pytest.approx(m.of(group, "throttle_ns"), rel=0.1)
 
 
-def test_begins_are_handed_over_as_they_come(tree: Group, workloads: Workloads) -> None:
+def test_begins_are_handed_over_as_they_come(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """Waiting on the descriptor and draining events only gives each begin once, with its group, in order."""
     group = tree.child("a")
     group.set_quota(20_000)
     seen: list[Throttle] = []
-    with Probe.open(ProbeOptions(queue_throttles=True)) as probe, select.epoll() as epoll:
+    with Probe.open(ProbeOptions(unthrottle=unthrottle)) as probe, select.epoll() as epoll:
+        probe.queue_throttles(True)
         epoll.register(probe.event_fd, select.EPOLLIN)
         loop = workloads.start(group, 0, "loop", 1)
         while not loop.has_ended():
