@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -21,10 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 from msgspec.structs import replace
 
-from agent import __version__
+from agent import __version__, status
+from agent.cli import control_commands
+from agent.cli.options import Seconds, config_option, json_option
 from agent.config import Config, load_config
 from agent.config_explain import one_line, reference
 from agent.errors import HostError, SlackwaterError, UsageError
+from agent.history.entries import Moment, clock_now
 from agent.host import Host, probe
 
 if TYPE_CHECKING:
@@ -48,6 +50,11 @@ class RunningAgent(Protocol):
 
 class World:
     """What the commands need of the outside; tests give another one as the context's object."""
+
+    status_path = status.DEFAULT_PATH
+
+    def clock(self) -> Moment:
+        return clock_now()
 
     def host(self) -> Host:
         return probe()
@@ -107,20 +114,6 @@ def _fail(message: str, exit_status: int) -> None:
 def cli(context: click.Context) -> None:
     """Who waits for the CPU on this host, how long, because of whom, and who is throttled."""
     context.obj = context.obj or World()
-
-
-class Seconds(click.FloatRange):
-    """click's range lets NaN pass: it is neither too small nor too large."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = super().convert(value, param, ctx)
-        return self.fail(f"{value!r} is not a number.", param, ctx) if math.isnan(seconds) else seconds
-
-
-config_option = click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), help="Default: /etc/slackwater/slackwater.toml."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 
 
 @cli.command()
@@ -212,6 +205,11 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
     found = findings(host, features, why.strerror if why else None, refusal)
     click.echo(json.dumps(document(found)) if as_json else "\n".join(lines(found)))
     sys.exit(int(cannot_work(found)))
+
+
+cli.add_command(control_commands.explain)
+cli.add_command(control_commands.history)
+cli.add_command(control_commands.status)
 
 
 @cli.group("config")

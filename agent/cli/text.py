@@ -61,6 +61,14 @@ def fitted(name: str, width: int) -> str:
     return name + " " * (width - _columns(name))
 
 
+def begun(text: str, width: int) -> str:
+    """`text` made printable, without its end if it is too long for `width` columns, padded to them."""
+    text = one_line(text)
+    if _columns(text) > width:
+        text = _cut(text, width - 1) + "…"
+    return text + " " * (width - _columns(text))
+
+
 def _cut(name: str, width: int) -> str:
     """As much of the beginning of `name` as `width` columns hold."""
     name = name[:width]  # a character has at least one column, but for combining ones

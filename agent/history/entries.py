@@ -1,8 +1,9 @@
-"""One entry of the history, and how decisions, holds and events become one. Pure."""
+"""One entry of the history, and how decisions, holds and events become one."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -33,6 +34,10 @@ class Moment:
     monotonic_ns: int
 
 
+def clock_now() -> Moment:
+    return Moment(time.time_ns(), time.monotonic_ns())
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """From `begin` to `end_wall_ns` it was so, and was said `times` times. None: does not apply."""
@@ -60,9 +65,11 @@ class Entry:
     @property
     def sameness(self) -> Hashable:
         """Equal for two entries that tell the same but for the figures in their words."""
+        if self.kind is Kind.HOLD:
+            return self.kind, self.controller, words(self.reason)
         outcomes = tuple((item.intent, item.result, item.errno) for item in self.outcomes)
-        words = _NUMBER.sub("#", self.reason)
-        return self.kind, self.controller, self.resource, self.group_id, self.cause, self.gives_back, words, outcomes
+        what = self.kind, self.controller, self.resource, self.group_id, self.cause, self.gives_back
+        return *what, words(self.reason), outcomes
 
 
 def of_decision(decision: Decision, outcomes: tuple[Outcome, ...], path: str | None, now: Moment) -> Entry:
@@ -103,9 +110,19 @@ def of_event(event: Event, now: Moment) -> Entry:
     )
 
 
+def sameness_of_hold(hold: Hold) -> Hashable:
+    """As Entry.sameness: the figures in a reason may change from tick to tick."""
+    return Kind.HOLD, hold.controller, words(hold.reason)
+
+
 def clipped(text: str) -> str:
     """What one entry may hold of a text that others wrote."""
     return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
+
+
+def words(text: str) -> str:
+    """Without the figures."""
+    return _NUMBER.sub("#", text)
 
 
 def _few(inputs: Mapping[str, float | str]) -> dict[str, float | str]:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from agent.control import Outcome
 from agent.discovery.rules import glob_regex
 from agent.errors import HostError
-from agent.history.entries import Entry
+from agent.history.entries import Entry, Kind
 from agent.history.schema import APPLICATION_ID, SCHEMA, entry_of, outcome_of, signed, unsigned
 
 _BUSY_S = 5.0
@@ -74,20 +74,25 @@ class HistoryReader:
         return sorted((KnownGroup(unsigned(row[0]), row[1]) for row in rows), key=lambda item: (item.path, item.id))
 
     def entries(
-        self, *, since_wall_ns: int = 0, groups: Collection[KnownGroup] | None = None, limit: int | None = None
+        self,
+        *,
+        since_wall_ns: int = 0,
+        groups: Collection[KnownGroup] | None = None,
+        kinds: Collection[Kind] = tuple(Kind),
+        limit: int | None = None,
     ) -> list[Entry]:
         """The newest `limit` entries that were so at or after `since_wall_ns`, in the order of writing.
 
         With `groups`: decisions for their sake or that turned one of their knobs, and events of them.
         """
-        where = "(end_wall_ns >= ? OR lasts)"
+        where = f"(end_wall_ns >= ? OR lasts) AND kind IN ({', '.join('?' * len(kinds))})"
         if groups is not None:
             wanted = {signed(group.id) for group in groups}
             self._db.create_function("wanted", 1, lambda id: id in wanted, deterministic=True)
             where += " AND (wanted(group_id) OR id IN (SELECT entry_id FROM outcome WHERE wanted(group_id)))"
         rows = self._all(
             f"SELECT * FROM entry WHERE {where} ORDER BY id DESC LIMIT ?",
-            [since_wall_ns, -1 if limit is None else limit],
+            [since_wall_ns, *kinds, -1 if limit is None else limit],
         )
         rows.reverse()
         outcomes = self._outcomes([row["id"] for row in rows])
@@ -102,7 +107,7 @@ class HistoryReader:
                     found[row["entry_id"]].append(outcome_of(row))
         return found
 
-    def _all(self, query: str, values: Iterable[int] = ()) -> list[sqlite3.Row]:
+    def _all(self, query: str, values: Iterable[int | str] = ()) -> list[sqlite3.Row]:
         try:
             return self._db.execute(query, tuple(values)).fetchall()
         except sqlite3.Error as err:

@@ -11,13 +11,12 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.control import Decision, Event, Hold, Outcome
-from agent.history.entries import Entry, Moment, of_decision, of_event, of_hold
+from agent.history.entries import Entry, Moment, clock_now, of_decision, of_event, of_hold, sameness_of_hold
 from agent.history.scribe import STOPPED, Held, Item, Scribe, agent_entry
 from agent.history.store import Store, UnusableFile
 from agent.units import NS_PER_S
@@ -39,10 +38,6 @@ class HistoryCounts:
     written: int
     dropped: int
     error: str | None
-
-
-def clock_now() -> Moment:
-    return Moment(time.time_ns(), time.monotonic_ns())
 
 
 class HistoryWriter:
@@ -67,9 +62,11 @@ class HistoryWriter:
     def held(self, holds: Iterable[Hold]) -> None:
         """To be called every tick with all holds; only a change is written."""
         now = self._clock()
-        entries = {entry.sameness: entry for entry in (of_hold(hold, now) for hold in holds)}
-        if entries.keys() != self._told_holds and self._put(Held(tuple(entries.values()), now)):
-            self._told_holds = frozenset(entries)
+        unique = {sameness_of_hold(hold): hold for hold in holds}
+        if unique.keys() != self._told_holds and self._put(
+            Held(tuple(of_hold(hold, now) for hold in unique.values()), now)
+        ):
+            self._told_holds = frozenset(unique)
 
     def event(self, event: Event) -> None:
         self._put(of_event(event, self._clock()))
