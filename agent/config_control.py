@@ -58,6 +58,10 @@ class EnforceConfig(Section, frozen=True):
             ge=0, le=3600, description="How long nothing is done after such a thing was last seen.", extra={"unit": "s"}
         ),
     ] = 10.0
+    retry_s: Annotated[
+        float,
+        Meta(ge=1, le=86_400, description="A write that was refused is not tried again before.", extra={"unit": "s"}),
+    ] = 60.0
     foreign_writes_per_min: Annotated[
         int,
         Meta(
@@ -82,6 +86,24 @@ class EnforceConfig(Section, frozen=True):
             extra={"unit": "%"},
         ),
     ] = 50.0
+    little_wait_pct: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description="A group that waits less than this, of the time that it wants to run, is not slow by the CPU.",
+            extra={"unit": "%"},
+        ),
+    ] = 5.0
+    full_pct: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=100,
+            description="A machine with more use than this has no room for a larger quota.",
+            extra={"unit": "%"},
+        ),
+    ] = 95.0
 
 
 class BurstConfig(Section, frozen=True):

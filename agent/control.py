@@ -196,6 +196,10 @@ class Finding:
     threshold: float
     cause: Cause
     reason: str
+    controllers: tuple[str, ...] = ()
+    """Who may act on it; (): whoever cures the cause."""
+    is_fresh: bool = True
+    """False: the signal is absent now. The rule still fires, but nothing more is done because of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,12 @@ class Situation:
     """By name; one that is stale is not there."""
     throttled: tuple[ThrottleEvent, ...] = ()
     """Since the last call."""
+    weights: Mapping[int, int] = field(default_factory=dict)
+    """Of BE groups, as KnobState.base of Knob.WEIGHT would be; one that is not there counts as 100."""
+    cpusets: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """CPUs that a group may use, as the kernel says; where it is known."""
+    root_is_read_only: bool | None = None
+    """The root file system was remounted so, as after a disk error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +274,7 @@ class Controller(Protocol[State]):
     """A law. Pure: what it remembers is its state, a frozen object of its own.
 
     Other packages bring theirs by an entry point of the group `slackwater.controllers`: a callable without arguments
-    that returns one.
+    that returns one. It is asked at every tick, not between two.
     """
 
     name: str

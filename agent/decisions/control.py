@@ -1,0 +1,220 @@
+"""All of deciding, as one pure step: rules -> causes -> controllers -> arbiter.
+
+state, verdict = control.decide(state, situation)         at every tick
+state, verdict = control.decide_event(state, situation)   when quotas ran out, between two ticks
+state = control.learn(state, decision, outcomes, now_ns)  after the writes of each decision that was accepted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent.config import Config
+from agent.config_check import check_controllers
+from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, Outcome, Situation
+from agent.decisions.arbiter import Arbiter, ArbiterState
+from agent.decisions.burst import Burst
+from agent.decisions.diagnose import diagnose
+from agent.decisions.illness import Health, after_writes, look
+from agent.decisions.rules import Firing, RuleState, rules_of
+from agent.decisions.suppress import Suppress
+from agent.decisions.tree import Tree, tree_of
+from agent.errors import ConfigError
+from agent.units import NS_PER_S
+
+_ORDER = (Enforce.OFF, Enforce.DRY_RUN, Enforce.ON)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlState:
+    """Everything that deciding remembers."""
+
+    rules: tuple[RuleState, ...]
+    controllers: Mapping[str, Any]
+    """State of each controller, by its name."""
+    tree: Tree | None = None
+    tick_number: int | None = None
+    """The last tick that the rules have seen."""
+    firing: tuple[Firing, ...] = ()
+    causes: Mapping[tuple[str, int], tuple[Cause, str]] = field(default_factory=dict)
+    """By (rule, group id): what was found last."""
+    clear_since_ns: int | None = None
+    arbiter: ArbiterState = field(default_factory=ArbiterState)
+    health: Health = field(default_factory=Health)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`accepted`: to be written, in this order. `news`: lines for the log, each said once."""
+
+    accepted: tuple[Decision, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    news: tuple[str, ...] = ()
+
+
+class Control:
+    """The laws of one configuration. `plugins`: controllers of other packages (plugins.py).
+
+    Raises ConfigError when two controllers claim the same, or a rule names one that is not there.
+    """
+
+    def __init__(self, config: Config, plugins: tuple[Controller[Any], ...] = ()) -> None:
+        self._config = config
+        self._burst, self._suppress = Burst(config), Suppress(config)
+        own: list[tuple[Controller[Any], Enforce]] = [
+            (self._burst, config.burst.enforce),
+            (self._suppress, config.suppress.enforce),
+        ]
+        known = [*own, *((plugin, config.enforce.plugins) for plugin in plugins)]
+        check_controllers(config, [controller.name for controller, _ in known])
+        self.modes = {controller.name: _lesser(config.enforce.mode, mode) for controller, mode in known}
+        """How far each controller goes, by its name."""
+        self._controllers = [controller for controller, _ in known if self.modes[controller.name] is not Enforce.OFF]
+        _check_claims(self._controllers)
+        self._rules = rules_of(config)
+        self._arbiter = Arbiter(config, {controller.name: controller.claims for controller in self._controllers})
+
+    def initial(self) -> ControlState:
+        return ControlState(
+            rules=tuple(RuleState() for _ in self._rules),
+            controllers={controller.name: controller.initial() for controller in self._controllers},
+        )
+
+    def decide(self, state: ControlState, situation: Situation) -> tuple[ControlState, Verdict]:
+        """At a tick. What `situation` has of findings and clear_s is found here."""
+        before = state.health.reason
+        state = replace(state, tree=tree_of(situation.tick.groups, state.tree))
+        state = self._judged(replace(state, health=look(state.health, situation, self._config)), situation)
+        findings = self._findings(state)
+        clear_ns = situation.now_ns - (situation.now_ns if state.clear_since_ns is None else state.clear_since_ns)
+        situation = replace(situation, findings=findings, clear_s=clear_ns / NS_PER_S)
+        states, asked, holds = dict(state.controllers), [], []
+        for controller in self._controllers:
+            states[controller.name], items = controller.decide(states[controller.name], situation)
+            asked += [item for item in items if isinstance(item, Decision)]
+            holds += [item for item in items if isinstance(item, Hold)]
+        news = (*_news(before, state.health.reason), *_switched_off(state.controllers, states))
+        state, accepted, more = self._accept(replace(state, controllers=states), asked, situation)
+        return state, Verdict(accepted, (*holds, *more), findings, news)
+
+    def decide_event(self, state: ControlState, situation: Situation) -> tuple[ControlState, Verdict]:
+        """When quotas ran out; `situation` has the last tick and its profile. Before the first tick nothing is done."""
+        if state.tree is None or self._burst.name not in state.controllers:
+            return state, Verdict()
+        burst, asked = self._burst.decide_event(state.controllers[self._burst.name], situation)
+        state = replace(state, controllers={**state.controllers, self._burst.name: burst})
+        state, accepted, holds = self._accept(state, asked, situation)
+        return state, Verdict(accepted, holds)
+
+    def learn(
+        self, state: ControlState, decision: Decision, outcomes: tuple[Outcome, ...], now_ns: int
+    ) -> ControlState:
+        """What became of an accepted decision."""
+        states = dict(state.controllers)
+        for controller in self._controllers:
+            if controller.name == decision.controller:
+                states[controller.name] = controller.learn(states[controller.name], decision, outcomes, now_ns)
+        return replace(
+            state,
+            controllers=states,
+            arbiter=self._arbiter.learn(state.arbiter, decision, outcomes, now_ns),
+            health=after_writes(state.health, outcomes),
+        )
+
+    def _judged(self, state: ControlState, situation: Situation) -> ControlState:
+        """The state with what the rules say of this tick. A tick that they have seen already, or one of an unbelievable
+        length, tells nothing new.
+        """
+        tick, profile = situation.tick, situation.profile
+        if tick.number == state.tick_number or not tick.interval_ns:
+            return state
+        pairs = [
+            rule.update(rule_state, tick, profile, situation.slis)
+            for rule, rule_state in zip(self._rules, state.rules, strict=True)
+        ]
+        firing = tuple(each for _, of_rule in pairs for each in of_rule)
+        assert state.tree
+        causes = {}
+        for each in firing:
+            key = each.rule.name, tick.groups[each.row].id
+            by_sli = each.rule.sli is not None
+            found = diagnose(each.row, state.tree, tick, profile, self._config.enforce, by_sli=by_sli)
+            causes[key] = found or state.causes.get(key, (Cause.UNKNOWN, "why is not known"))
+        clear_since_ns = situation.now_ns if state.clear_since_ns is None else state.clear_since_ns
+        return replace(
+            state,
+            rules=tuple(rule_state for rule_state, _ in pairs),
+            firing=firing,
+            causes=causes,
+            clear_since_ns=None if firing else clear_since_ns,
+            tick_number=tick.number,
+        )
+
+    def _findings(self, state: ControlState) -> tuple[Finding, ...]:
+        assert state.tree
+        findings = []
+        for firing in state.firing:
+            group = state.tree.groups[firing.row]
+            cause, why = state.causes[firing.rule.name, group.id]
+            findings.append(
+                Finding(
+                    rule=firing.rule.name,
+                    group_id=group.id,
+                    path=group.path,
+                    signal=firing.rule.signal,
+                    value=firing.value,
+                    threshold=firing.rule.threshold,
+                    cause=cause,
+                    reason=f"{firing.reason}; {why}",
+                    controllers=firing.rule.controllers,
+                    is_fresh=firing.is_fresh,
+                )
+            )
+        return tuple(findings)
+
+    def _accept(
+        self, state: ControlState, asked: list[Decision] | tuple[Decision, ...], situation: Situation
+    ) -> tuple[ControlState, tuple[Decision, ...], tuple[Hold, ...]]:
+        """What may be done of it. A node that is ill stays as it is, but for what must end (a freeze)."""
+        holds: tuple[Hold, ...] = ()
+        if state.health.reason is not None:
+            holds = (Hold(None, state.health.reason),)
+            asked = [decision for decision in asked if decision.emergency and decision.gives_back]
+        assert state.tree
+        arbiter, accepted, more = self._arbiter.judge(state.arbiter, asked, situation, state.tree)
+        return replace(state, arbiter=arbiter), accepted, (*holds, *more)
+
+
+def _lesser(one: Enforce, other: Enforce) -> Enforce:
+    return min(one, other, key=_ORDER.index)
+
+
+def _check_claims(controllers: list[Controller[Any]]) -> None:
+    """Two controllers never write the same."""
+    claimed: dict[object, str] = {}
+    for controller in controllers:
+        for qos, knob in sorted(controller.claims):
+            other = claimed.setdefault((qos, knob), controller.name)
+            if other != controller.name:
+                raise ConfigError(
+                    f"controllers {other} and {controller.name} both claim {knob} of {qos}: allowed is one; "
+                    "set enforce.plugins, burst.enforce or suppress.enforce to off"
+                )
+
+
+def _news(before: str | None, now: str | None) -> tuple[str, ...]:
+    """Said when it begins, changes its cause, and ends."""
+    if now == before:
+        return ()
+    return (f"nothing is changed: {now}",) if now else (f"things may be changed again: no more of: {before}",)
+
+
+def _switched_off(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        f"controller {name} is switched off: {state.failed}"
+        for name, state in after.items()
+        if getattr(state, "failed", None) and not getattr(before[name], "failed", None)
+    )

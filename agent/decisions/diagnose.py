@@ -1,0 +1,66 @@
+"""Why a group is slow, from who ran while it waited, from its own quota, and from the machine's use. Pure.
+
+    its quota made up `throttle_pct` of its wait        own quota; own load when the machine is full
+    by its own figure it is slow, but hardly waits      cache or memory bandwidth
+    BE ran during `culprit_pct` of its contention wait  batch work on the CPU
+    others or itself did                                own load
+
+What is not known is None: the cause that was found last stands.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from agent.config_control import EnforceConfig
+from agent.control import Cause
+from agent.decisions.tree import Tree
+from agent.records import NOBODY_ID, Profile, Tick
+from agent.units import NS_PER_S
+
+
+def diagnose(
+    row: int, tree: Tree, tick: Tick, profile: Profile, config: EnforceConfig, *, by_sli: bool
+) -> tuple[Cause, str] | None:
+    """The cause for the group in `row`, and the figures that show it. `by_sli`: its own figure says that it is slow."""
+    contention_ns, throttle_ns = float(tick.wait.contention_ns[row]), float(tick.wait.throttle_ns[row])
+    wait_ns = contention_ns + throttle_ns
+    if math.isnan(wait_ns):
+        return None
+    throttle_pct = throttle_ns / wait_ns * 100 if wait_ns else 0.0
+    if throttle_pct >= config.throttle_pct:
+        return _own_quota(throttle_pct, tick, profile, config)
+    run_ns = float(profile.cpu_used_cores[row]) * tick.interval_ns
+    if by_sli and wait_ns < (wait_ns + run_ns) * config.little_wait_pct / 100:
+        return Cause.CACHE, (
+            f"it waited for the CPU {wait_ns / (wait_ns + run_ns) * 100:.1f} % of the time that it wanted to run"
+        )
+    return _who_ran(row, tree, tick, config)
+
+
+def _own_quota(throttle_pct: float, tick: Tick, profile: Profile, config: EnforceConfig) -> tuple[Cause, str] | None:
+    used_pct = profile.node_used_cores / tick.node.cpus * 100
+    if math.isnan(used_pct):
+        return None
+    what = f"its own quota made up {throttle_pct:.0f} % of its wait"
+    if used_pct >= config.full_pct:
+        return Cause.OWN_LOAD, f"{what}, but the machine is {used_pct:.0f} % busy"
+    return Cause.OWN_QUOTA, what
+
+
+def _who_ran(row: int, tree: Tree, tick: Tick, config: EnforceConfig) -> tuple[Cause, str] | None:
+    pairs = tick.culprits
+    mine = (pairs.victim_ids == tick.groups[row].id) & (pairs.culprit_ids != NOBODY_ID)
+    wait_ns = pairs.wait_ns[mine]
+    total_ns = float(wait_ns.sum())
+    if not total_ns:
+        return None
+    rows = [tree.row.get(culprit_id, -1) for culprit_id in pairs.culprit_ids[mine].tolist()]
+    is_be = np.array([culprit >= 0 and bool(tree.is_be[culprit]) for culprit in rows])
+    be_pct = float(wait_ns[is_be].sum()) / total_ns * 100
+    during = f"of {total_ns / NS_PER_S:.3g} s of contention wait"
+    if be_pct >= config.culprit_pct:
+        return Cause.BATCH_ON_CPU, f"batch work ran during {be_pct:.0f} % {during}"
+    return Cause.OWN_LOAD, f"services or itself ran during {100 - be_pct:.0f} % {during}"
