@@ -18,7 +18,14 @@ _CAPABILITY_BITS = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38
 _BPF_SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 """Inode of /proc/self/ns/pid on the host itself. Source: PROC_PID_INIT_INO, include/linux/proc_ns.h."""
-_V1_NAMES = {"cpu": "cpu", "cpuacct": "cpuacct", "memory": "memory", "io": "blkio"}
+_V1_NAMES = {
+    "cpu": "cpu",
+    "cpuacct": "cpuacct",
+    "cpuset": "cpuset",
+    "freezer": "freezer",
+    "memory": "memory",
+    "io": "blkio",
+}
 """Ours -> the controller's name on cgroup v1."""
 
 
@@ -65,6 +72,9 @@ class Host:
     cpu: Hierarchy | None
     cpuacct: Hierarchy | None
     """On v2 the same as cpu."""
+    cpuset: Hierarchy | None
+    freezer: Hierarchy | None
+    """On v2 every group can be frozen, without a controller."""
     memory: Hierarchy | None
     io: Hierarchy | None
     unified: Hierarchy | None
@@ -235,6 +245,8 @@ def probe(root: Path = Path("/"), try_bpf: Callable[[], int | None] = bpf_refusa
         own_cgroup=own.get("cpu" if cpu and cpu.version == 1 else ""),
         cpu=cpu,
         cpuacct=places["cpuacct"],
+        cpuset=places["cpuset"],
+        freezer=places["freezer"],
         memory=places["memory"],
         io=places["io"],
         unified=_hierarchy(unified) if unified else None,
@@ -258,7 +270,7 @@ def _place(
         if mount.version == 1 and _V1_NAMES[ours] in mount.options:
             return _hierarchy(mount)
     on_v2 = "cpu" if ours == "cpuacct" else ours
-    return _hierarchy(unified) if unified and on_v2 in v2_controllers else None
+    return _hierarchy(unified) if unified and (on_v2 in v2_controllers or ours == "freezer") else None
 
 
 def _controllers(mount: CgroupMount) -> frozenset[str]:

@@ -1,0 +1,398 @@
+"""The one writer of knobs: plans the order, puts on record what it finds, writes, reads back, and says what came of it.
+
+A knob is held from the first write until it is at its base again. A text that is not what the executor left there is
+its owner's word: it is the new base, nothing of ours is on the knob any more, and the outcome is FOREIGN; what was to
+be written is not, because it was decided from another base. An owner who writes more than FOREIGN_WRITES_MAX times in
+FOREIGN_WINDOW_S is left alone for as long as the group lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from agent.actuators import constraints, journal
+from agent.actuators.cgroup import Gone, Group, Hierarchies, Unsupported
+from agent.actuators.constraints import Key, Write
+from agent.actuators.journal import Contents, Entry, Journal, Lock
+from agent.actuators.report import Fate, Report, Restored
+from agent.actuators.view import look
+from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
+from agent.errors import HostError
+from agent.host import Host
+from agent.units import NS_PER_S
+
+FOREIGN_WRITES_MAX, FOREIGN_WINDOW_S = 3, 60
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(slots=True)
+class _Held:
+    group: Group
+    entry: Entry
+    text: str
+    """What is there as long as nobody else writes."""
+    is_companion: bool = False
+
+    def value(self, text: str) -> KnobValue:
+        return self.group.file_of(self.entry.knob).parse(text)
+
+    @property
+    def base(self) -> KnobValue:
+        return self.value(self.entry.base)
+
+    def is_ours(self, text: str) -> bool:
+        """cpu.idle, whoever writes it, changes the weight."""
+        return text == self.text or text in self.group.file_of(self.entry.knob).by_idle
+
+
+class Executor:
+    """Opened with `open`; there is one per journal."""
+
+    def __init__(self, hierarchies: Hierarchies, lock: Lock, record: Journal, now_ns: Callable[[], int]) -> None:
+        self._hierarchies = hierarchies
+        self._lock = lock
+        self._journal = record
+        self._now_ns = now_ns
+        self._groups: dict[int, Group] = {}
+        """Those with a held knob; during a call also those that it looks at."""
+        self._held: dict[Key, _Held] = {}
+        self._states: dict[Key, KnobState] = {}
+        self._foreign_ns: dict[Key, deque[int]] = {}
+        self.recovered = Report()
+        """What a predecessor had left, and what became of it."""
+
+    @classmethod
+    def open(
+        cls, host: Host, journal_path: Path = journal.DEFAULT_PATH, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> Executor:
+        """Take the lock, and put back what a dead predecessor left (`recovered`).
+
+        HostError: there are no groups, another agent enforces (its process is named), or the journal cannot be used.
+        """
+        hierarchies = Hierarchies.of(host)
+        if hierarchies is None:
+            raise HostError("no cgroup hierarchy with the cpu controller is mounted")
+        lock = Lock(journal_path)
+        try:
+            boot_id = _BOOT_ID.read_text().strip()
+            left = journal.read(journal_path, boot_id)
+            executor = cls(hierarchies, lock, Journal(journal_path, boot_id, left.entries), now_ns)
+            executor._adopt(left)
+        except OSError as err:
+            lock.close()
+            raise HostError.of(err, str(journal_path)) from err
+        except BaseException:
+            lock.close()
+            raise
+        return executor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def knobs(self) -> Mapping[Key, KnobState]:
+        """The knobs that are held, and those that are left to their owners. A snapshot."""
+        return dict(self._states)
+
+    def apply(self, intents: Sequence[Intent]) -> tuple[Outcome, ...]:
+        """Bring knobs where they are to be. One outcome per intent, in their order, then those of companions."""
+        outcomes: dict[Key, Outcome] = {}
+        goals: dict[Key, KnobValue] = {}
+        for intent in intents:
+            key = intent.group_id, intent.knob
+            if key not in goals and key not in outcomes:
+                refusal = self._unfit(intent)
+                if refusal:
+                    outcomes[key] = refusal
+                else:
+                    goals[key] = intent.value
+        written = self._reach(goals)
+        told = [_told(intent, goals, outcomes, written) for intent in intents]
+        return (*told, *(outcome for key, outcome in written.items() if key not in goals))
+
+    def watch(self) -> tuple[Outcome, ...]:
+        """Look whether somebody else has written what is held, and whether what gave way can go back. Once per tick."""
+        noticed = []
+        for key, held in list(self._held.items()):
+            intent = Intent(key[0], held.group.path, key[1], held.value(held.text))
+            outcome = self._unfit(intent)
+            if outcome and outcome.result is Result.FOREIGN:
+                noticed.append(outcome)
+        settled = self._reach({}) if noticed else {}
+        with contextlib.suppress(OSError):  # the old file stands
+            self._journal.compact()
+        return (*noticed, *settled.values())
+
+    def forget(self, group_ids: Iterable[int]) -> None:
+        """These groups are gone."""
+        gone = frozenset(group_ids)
+        for key in [key for key in self._held if key[0] in gone]:
+            self._free(key)
+        for key in [key for key in self._foreign_ns if key[0] in gone]:
+            del self._foreign_ns[key]
+            self._states.pop(key, None)
+        self._close_unused()
+
+    def restore(self) -> Report:
+        """Put everything back, in an order that the kernel takes, then again what is left as long as that helps: one
+        failure stops nothing. What cannot be put back stays held, and on record.
+        """
+        left = dict(self._held)
+        found = {key: _read(held) for key, held in left.items()}
+        view = look(self._groups, self._hierarchies, {}, {}, left)
+        final = {**view.current, **{key: held.base for key, held in left.items() if key in view.current}}
+        done = {(write.group_id, write.knob): self._put(write) for write in constraints.ordered(final, view)}
+        before = -1
+        while self._held and before != len(self._held):
+            before = len(self._held)
+            done.update((key, self._put(Write(*key, held.base))) for key, held in list(self._held.items()))
+        self._close_unused()
+        return Report(tuple(_restored(held, found[key], done.get(key)) for key, held in left.items()))
+
+    def close(self) -> None:
+        """Without restoring. A journal that has nothing on record is removed. More than once does nothing."""
+        for group in self._groups.values():
+            group.close()
+        self._groups.clear()
+        self._held.clear()
+        self._states.clear()
+        self._journal.close()
+        self._lock.close()
+
+    def _adopt(self, left: Contents) -> None:
+        """Take over what a predecessor held, and put it back."""
+        lost = []
+        for key, entry in left.entries.items():
+            fate = self._adopted(key, entry)
+            if fate is None:
+                continue
+            lost.append(fate)
+            # A damaged journal may lack the record of what we wrote.
+            if fate.fate is Fate.GONE or (fate.fate is Fate.FOREIGN and not left.is_damaged):
+                self._journal.free(key)
+        report = self.restore()
+        self.recovered = Report((*report.items, *lost), left.notes)
+
+    def _adopted(self, key: Key, entry: Entry) -> Restored | None:
+        """None: it is held now; else why not."""
+        lost = Restored(entry.group_id, entry.path, entry.knob, Fate.GONE, entry.base)
+        try:
+            group = self._group(entry.group_id, entry.path)
+            if group.directory_id(entry.knob) != entry.directory_id:
+                return lost
+            text = group.read(entry.knob)
+        except (Gone, Unsupported):
+            return lost
+        except OSError as err:
+            return replace(lost, fate=Fate.REFUSED, why=err.strerror)
+        if text not in (entry.base, *entry.wrote):
+            return replace(lost, fate=Fate.FOREIGN, found=text)
+        self._held[key] = _Held(group, entry, text)
+        return None
+
+    def _group(self, group_id: int, path: str) -> Group:
+        """Gone, OSError."""
+        group = self._groups.get(group_id)
+        if group is None:
+            group = self._groups[group_id] = Group(self._hierarchies, path, group_id)
+        return group
+
+    def _unfit(self, intent: Intent) -> Outcome | None:
+        """Why there is nothing to plan for this intent."""
+        key = intent.group_id, intent.knob
+        state = self._states.get(key)
+        if state and state.is_foreign:
+            return Outcome(intent, Result.FOREIGN, state.current, state.current)
+        try:
+            text = self._group(intent.group_id, intent.path).read(intent.knob)
+        except (Gone, Unsupported, OSError) as err:
+            return self._failed(intent, err)
+        held = self._held.get(key)
+        return self._foreign(intent, held, text) if held and not held.is_ours(text) else None
+
+    def _reach(self, goals: Mapping[Key, KnobValue]) -> dict[Key, Outcome]:
+        """Plan and write. Outcomes of goals that were refused or written, and of companions."""
+        companions = [key for key, held in self._held.items() if held.is_companion]
+        if not goals and not companions:
+            return {}
+        base = {key: held.base for key, held in self._held.items()}
+        view = look(self._groups, self._hierarchies, goals, base, companions)
+        plan = constraints.plan(goals, view)
+        outcomes = {
+            key: _refused(Intent(key[0], self._groups[key[0]].path, key[1], goals[key]), errno.EINVAL, why)
+            for key, why in plan.refused.items()
+        }
+        for key in (goals.keys() - plan.refused.keys()) & self._held.keys():
+            self._held[key].is_companion = False
+        for write in plan.writes:
+            key = write.group_id, write.knob
+            outcomes[key] = self._put(write, is_companion=key not in goals or key in plan.refused)
+        self._close_unused()
+        return outcomes
+
+    def _put(self, write: Write, *, is_companion: bool = False) -> Outcome:
+        group = self._groups[write.group_id]
+        intent = Intent(write.group_id, group.path, write.knob, write.value)
+        try:
+            return self._written(intent, group, is_companion)
+        except (Gone, Unsupported, OSError, ValueError) as err:
+            return self._failed(intent, err)
+
+    def _written(self, intent: Intent, group: Group, is_companion: bool) -> Outcome:
+        """Read, compare, put on record, write, read back, compare."""
+        knob, held = intent.knob, self._held.get((intent.group_id, intent.knob))
+        file, found = group.file_of(knob), group.read(knob)
+        if held and not held.is_ours(found):
+            return self._foreign(intent, held, found)
+        base, value = held.entry.base if held else found, file.parse(found)
+        text = base if file.parse(base) == intent.value else file.format(intent.value)
+        if text == found:
+            if held:
+                self._settle(held, found)
+            return Outcome(intent, Result.UNCHANGED, value, value)
+        wrote = (found, text) if held else (text,)
+        try:
+            if knob is Knob.IDLE and intent.value:
+                self._keep_weight(group)
+            held = self._announced(group, Entry(group.id, group.directory_id(knob), group.path, knob, base, wrote))
+        except OSError as err:
+            return _refused(intent, err.errno, f"the journal cannot be written: {err.strerror}", value)
+        held.is_companion, held.text = is_companion, found
+        try:
+            group.write(knob, text)
+        except OSError as err:
+            self._settle(held, found)
+            return _refused(intent, err.errno, err.strerror, value)
+        finally:
+            if knob is Knob.IDLE:
+                self._look_at_weight(group)
+        after = group.read(knob)
+        if after != text:
+            return self._foreign(intent, held, after)
+        self._settle(held, after)
+        return Outcome(intent, Result.APPLIED, value, file.parse(after))
+
+    def _announced(self, group: Group, entry: Entry) -> _Held:
+        """On record, and held. OSError: neither."""
+        self._journal.announce(entry)
+        held = self._held.get(entry.key)
+        if held is None:
+            held = self._held[entry.key] = _Held(group, entry, entry.base)
+        held.entry = entry
+        return held
+
+    def _settle(self, held: _Held, text: str) -> None:
+        """This is what is there now."""
+        held.text = text
+        if text == held.entry.base:
+            self._free(held.entry.key)
+        else:
+            self._states[held.entry.key] = KnobState(held.base, held.value(text))
+
+    def _free(self, key: Key) -> None:
+        """Nothing of ours is on it."""
+        del self._held[key]
+        self._states.pop(key, None)
+        with contextlib.suppress(OSError):  # then it will be found as it was
+            self._journal.free(key)
+
+    def _foreign(self, intent: Intent, held: _Held, text: str) -> Outcome:
+        """Its owner has written it: that is the base now."""
+        key, value, now_ns = held.entry.key, held.value(text), self._now_ns()
+        self._free(key)
+        times_ns = self._foreign_ns.setdefault(key, deque())
+        times_ns.append(now_ns)
+        while now_ns - times_ns[0] > FOREIGN_WINDOW_S * NS_PER_S:
+            times_ns.popleft()
+        if len(times_ns) > FOREIGN_WRITES_MAX:
+            self._states[key] = KnobState(value, value, is_foreign=True)
+        return Outcome(intent, Result.FOREIGN, value, value)
+
+    def _keep_weight(self, group: Group) -> None:
+        """cpu.idle = 1 overwrites the weight, and cpu.idle = 0 makes it the default. OSError: it cannot be recorded."""
+        try:
+            text, by_idle = group.read(Knob.WEIGHT), group.file_of(Knob.WEIGHT).by_idle
+        except (Gone, Unsupported):
+            return
+        held = self._held.get((group.id, Knob.WEIGHT))
+        if held or text not in by_idle[-1:]:
+            base = held.entry.base if held else text
+            directory_id = group.directory_id(Knob.WEIGHT)
+            entry = Entry(group.id, directory_id, group.path, Knob.WEIGHT, base, (text, *by_idle))
+            self._announced(group, entry).is_companion = True
+
+    def _look_at_weight(self, group: Group) -> None:
+        """After cpu.idle was written. While it is 1, a weight that looks like its base is not: it will be lost."""
+        held = self._held.get((group.id, Knob.WEIGHT))
+        if held is None:
+            return
+        with contextlib.suppress(Gone, OSError):
+            held.text = group.read(Knob.WEIGHT)
+            if group.read(Knob.IDLE) == "0":
+                self._settle(held, held.text)
+            else:
+                self._states[held.entry.key] = KnobState(held.base, held.value(held.text))
+
+    def _failed(self, intent: Intent, err: Exception) -> Outcome:
+        if isinstance(err, Gone):
+            if (intent.group_id, intent.knob) in self._held:
+                self._free((intent.group_id, intent.knob))
+            return Outcome(intent, Result.GONE)
+        if isinstance(err, Unsupported):
+            return Outcome(intent, Result.UNSUPPORTED)
+        if isinstance(err, OSError):
+            return _refused(intent, err.errno, err.strerror)
+        return _refused(intent, None, str(err))
+
+    def _close_unused(self) -> None:
+        used = {group_id for group_id, _ in self._held}
+        for group_id in self._groups.keys() - used:
+            self._groups.pop(group_id).close()
+
+
+def _told(
+    intent: Intent, goals: Mapping[Key, KnobValue], unfit: Mapping[Key, Outcome], written: Mapping[Key, Outcome]
+) -> Outcome:
+    """What came of one intent. Of two for the same knob the first counts."""
+    key = intent.group_id, intent.knob
+    if key in unfit:
+        return replace(unfit[key], intent=intent)
+    if goals[key] != intent.value:
+        return _refused(intent, errno.EBUSY, f"another intent of the same call sets it to {goals[key]}")
+    return written.get(key) or Outcome(intent, Result.UNCHANGED, intent.value, intent.value)
+
+
+def _refused(intent: Intent, number: int | None, text: str | None, value: KnobValue = None) -> Outcome:
+    return Outcome(intent, Result.REFUSED, value, value, number, text)
+
+
+def _read(held: _Held) -> str | None:
+    try:
+        return held.group.read(held.entry.knob)
+    except (Gone, Unsupported, OSError):
+        return None
+
+
+def _restored(held: _Held, found: str | None, outcome: Outcome | None) -> Restored:
+    """`outcome`: of the last write; None: it was put back along with another knob."""
+    entry = held.entry
+    told = Restored(entry.group_id, entry.path, entry.knob, Fate.RESTORED, entry.base, found)
+    match outcome and outcome.result:
+        case Result.GONE | Result.UNSUPPORTED:
+            return replace(told, fate=Fate.GONE)
+        case Result.FOREIGN:
+            return replace(told, fate=Fate.FOREIGN)
+        case Result.REFUSED:
+            return replace(told, fate=Fate.REFUSED, why=outcome.kernel_text if outcome else None)
+    return replace(told, fate=Fate.AS_FOUND) if found == entry.base else told
