@@ -75,7 +75,7 @@ def _resolved(goals: Mapping[Key, KnobValue], view: View) -> tuple[dict[Key, Kno
             if key not in final:
                 continue
             value, why = law(group_id, final, view)
-            if value == final[key]:
+            if not why:
                 continue
             if key not in goals or key in refused:
                 final[key] = value
@@ -125,7 +125,9 @@ def _quota(group_id: int, final: Mapping[Key, KnobValue], view: View) -> tuple[K
         above_us = final.get((above, Knob.QUOTA))
         if isinstance(above_us, int):
             limit_us = above_us * view.period_us[group_id] // view.period_us[above]
-            return min(quota_us, limit_us), f"us is more than the {limit_us} us that a group above it leaves"
+            if quota_us > limit_us:
+                return limit_us, f"us is more than the {limit_us} us that a group above it leaves"
+            break
     return quota_us, ""
 
 
@@ -134,7 +136,9 @@ def _burst(group_id: int, final: Mapping[Key, KnobValue], view: View) -> tuple[K
     if not isinstance(burst_us, int) or not isinstance(quota_us, int):
         return burst_us, ""
     limit_us = min(quota_us, QUOTA_US_MAX - quota_us)
-    return min(burst_us, limit_us), f"us of burst is more than a quota of {quota_us} us allows"
+    if burst_us > limit_us:
+        return limit_us, f"us of burst is more than a quota of {quota_us} us allows"
+    return burst_us, ""
 
 
 def _weight(group_id: int, final: Mapping[Key, KnobValue], view: View) -> tuple[KnobValue, str]:
@@ -155,6 +159,7 @@ def _cpuset(group_id: int, final: Mapping[Key, KnobValue], view: View) -> tuple[
     return tuple(sorted(set(cpus) & set(above))) or above, f"has CPUs that its parent's {_shown(above)} has not"
 
 
+# What this knob of this group can be at most, with everything above it final, and which rule it breaks ("": none).
 _LAWS = ((Knob.QUOTA, _quota), (Knob.BURST, _burst), (Knob.WEIGHT, _weight), (Knob.CPUSET, _cpuset))
 
 

@@ -271,16 +271,16 @@ class Executor:
         held.is_companion, held.text = is_companion, found
         try:
             group.write(knob, text)
+            after = group.read(knob)
         except OSError as err:
             self._settle(held, found)
+            self._look_at_weight(group)
             return _refused(intent, err.errno, err.strerror, value)
-        finally:
-            if knob is Knob.IDLE:
-                self._look_at_weight(group)
-        after = group.read(knob)
         if after != text:
             return self._foreign(intent, held, after)
         self._settle(held, after)
+        if knob is Knob.IDLE:
+            self._look_at_weight(group)
         return Outcome(intent, Result.APPLIED, value, file.parse(after))
 
     def _announced(self, group: Group, entry: Entry) -> _Held:
@@ -333,13 +333,13 @@ class Executor:
             self._announced(group, entry).is_companion = True
 
     def _look_at_weight(self, group: Group) -> None:
-        """After cpu.idle was written. While it is 1, a weight that looks like its base is not: it will be lost."""
+        """After cpu.idle was written. While we make it 1, a weight that looks like its base is not: it will be lost."""
         held = self._held.get((group.id, Knob.WEIGHT))
         if held is None:
             return
         with contextlib.suppress(Gone, OSError):
             held.text = group.read(Knob.WEIGHT)
-            if group.read(Knob.IDLE) == "0":
+            if (group.id, Knob.IDLE) not in self._held or group.read(Knob.IDLE) == "0":
                 self._settle(held, held.text)
             else:
                 self._states[held.entry.key] = KnobState(held.base, held.value(held.text))

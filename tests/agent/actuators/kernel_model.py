@@ -50,7 +50,7 @@ class Kernel:
             quota, burst = node.values[Knob.QUOTA], node.values[Knob.BURST]
             assert isinstance(burst, int)
             if isinstance(quota, int) and not (
-                QUOTA_US_MIN <= quota and burst <= quota and burst + quota <= QUOTA_US_MAX
+                quota >= QUOTA_US_MIN and burst <= quota and burst + quota <= QUOTA_US_MAX
             ):
                 raise Refused(f"{id_}: quota {quota}, burst {burst}")
             if self.version == 1:
