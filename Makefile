@@ -38,7 +38,7 @@ export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two would want apt at once
-.PHONY: help setup run test test-guests test-vm test-systemd test-vagrant vm box check fuzz bench wheel bundle install
+.PHONY: help setup run demo test test-guests test-vm test-systemd test-vagrant vm box check fuzz bench wheel bundle install
 .PHONY: uninstall clean build-packages test-packages vm-packages box-packages vagrant-packages dev
 .DEFAULT_GOAL := help
 
@@ -75,6 +75,9 @@ box: setup box-packages ## a Debian box for Vagrant and libvirt; its path is the
 
 vm: setup vm-packages ## a root shell on another kernel, with this machine's files read-only (KERNEL=, MACHINE=)
 	$(BIN)/python -m tests.vm shell $(MACHINE:%=--machine %) $(KERNEL)
+
+demo: setup dev ## a service beside batch work, without the agent and with it: two minutes, table and figures (ARGS= its options)
+	$(BIN)/python -m demo $(ARGS)
 
 check: dev ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check

@@ -1,0 +1,124 @@
+"""Part 2: a service with a quota whose requests come in bursts: without and with CPU burst.
+
+In some periods a burst needs more than the quota, on average it needs far less. Without burst the rest of it waits for
+the next period although the CPUs are idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.figure import draw_burst
+from demo.measure import STEP_S, Run, Scene, Step, poisson, watch
+from demo.programs import Programs
+from demo.report import PERCENTILES, table
+from tests.kernel.workloads import Group
+
+WORK_MS = 1.0
+THREADS = 2
+QUOTA_CORES, PERIOD_US = 0.4, 100_000
+BURST_EVERY_S, BURST_WITHIN_S = 0.53, 0.02
+"""Not a multiple of the period: bursts begin anywhere in it."""
+BURST_REQUESTS = 60
+"""60 ms of work where a period has 40 ms."""
+BACKGROUND_PER_S = 20
+MEASURED_S = 16.0
+BUDGET_WINDOW_S = 10.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    settle_s: float
+    by_hand: Callable[[Group], object] = lambda group: None
+
+
+def burst_by_hand(group: Group) -> None:
+    (group.path / "cpu.cfs_burst_us").write_text(str(int(QUOTA_CORES * PERIOD_US)))
+
+
+PHASES = (Phase("without burst", 2), Phase("with burst", 5, burst_by_hand))
+
+
+def schedule(phase: Phase) -> NDArray[np.float64]:
+    """What is measured is the same in each phase, and begins with a burst."""
+    end_s = phase.settle_s + MEASURED_S
+    begins_s = np.arange(phase.settle_s % BURST_EVERY_S, end_s - BURST_WITHIN_S, BURST_EVERY_S)
+    bursts = [begin_s + np.linspace(0, BURST_WITHIN_S, BURST_REQUESTS) for begin_s in begins_s]
+    background = [
+        poisson(0, BACKGROUND_PER_S, 0, phase.settle_s),
+        poisson(1, BACKGROUND_PER_S, phase.settle_s, end_s),
+    ]
+    return np.sort(np.concatenate([*bursts, *background]))
+
+
+def run_phase(phase: Phase, tree: Group, programs: Programs) -> Run:
+    rounds = int(WORK_MS * programs.rounds_per_ms())
+    service_group, batch_group, load_group = (tree.child(name) for name in ("service", "batch", "load"))
+    service_group.set_quota(int(QUOTA_CORES * PERIOD_US), PERIOD_US)
+    service = programs.service(service_group, THREADS, rounds)
+    phase.by_hand(service_group)
+    scene = Scene(service_group, batch_group, service, None, {})
+    load = programs.load(tree, load_group, service.port, schedule(phase))
+    end_s = phase.settle_s + MEASURED_S
+    looks = watch(scene, load, end_s, lambda at_s: None)
+    return Run(phase.name, load.latencies(), looks, (), (phase.settle_s, end_s))
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    draw_burst(runs, path)
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """What is measured, a row per phase, and the changes."""
+    header = (
+        "phase",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "requests",
+        "throttled",
+        "periods",
+        "mean cores",
+        "highest in 10 s",
+    )
+    rows = [
+        (
+            run.name,
+            *(run.measured_ms(percentile) for percentile in PERCENTILES),
+            run.requests(*run.measured_s),
+            throttled(run),
+            run.measured.last.nr_periods - run.measured.first.nr_periods,
+            run.measured.cores("service"),
+            highest_mean_cores(run),
+        )
+        for run in runs
+    ]
+    without, with_ = runs[0], runs[-1]
+    changes = (
+        f"throttled periods {_change_pct(throttled(without), throttled(with_)):+.0f} %, "
+        f"p99 {_change_pct(without.measured_ms(99), with_.measured_ms(99)):+.0f} %, "
+        f"the service's quota: {QUOTA_CORES} cores"
+    )
+    return f"{table(header, rows)}\n\n{changes}"
+
+
+def throttled(run: Run) -> int:
+    """Periods, of those measured."""
+    return run.measured.last.nr_throttled - run.measured.first.nr_throttled
+
+
+def _change_pct(before: float, after: float) -> float:
+    return 100 * (after / before - 1) if before else float("nan")
+
+
+def highest_mean_cores(run: Run) -> float:
+    """The service's use of the CPU over the BUDGET_WINDOW_S in which it was highest."""
+    steps = round(BUDGET_WINDOW_S / STEP_S)
+    spans = [Step(*span) for span in zip(run.looks, run.looks[steps:], strict=False)]
+    return max(span.cores("service") or 0.0 for span in spans)

@@ -1,0 +1,128 @@
+"""Part 1: a service beside batch work: alone, unprotected, protected by priority first, protected by quota only.
+
+In each phase the same service gets the same requests: a low load, then a high one, whose last MEASURED_S are compared.
+The batch work has more threads than there are CPUs and would take all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.figure import draw_suppress
+from demo.measure import Action, Run, Scene, poisson, watch
+from demo.programs import Programs
+from demo.report import PERCENTILES, table
+from tests.kernel.workloads import Group
+
+CPUS = len(os.sched_getaffinity(0))
+WORK_MS = 2.0
+"""CPU time of a request, and of a unit of the batch work."""
+LOW_PCT, HIGH_PCT = 10, 40
+"""Of all CPUs that the requests need."""
+LOW_S, MEASURED_S = 3.0, 8.0
+TARGET_MS = 10.0
+"""For the service's p95."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    settle_s: float
+    """At high load, before what is measured."""
+    has_batch: bool = True
+    by_hand: Callable[[Group, float], str | None] = lambda group, at_s: None
+
+
+def idle_by_hand(group: Group, at_s: float) -> str | None:
+    if at_s < LOW_S + 2 or (group.path / "cpu.idle").read_text().strip() == "1":
+        return None
+    (group.path / "cpu.idle").write_text("1")
+    return "idle"
+
+
+def quota_by_hand(group: Group, at_s: float) -> str | None:
+    step = int(at_s - LOW_S - 1)
+    if step < 1 or step > 9 or at_s % 1 > 0.5:
+        return None
+    group.set_quota(int(CPUS * 100_000 * 0.7**step))
+    return f"quota {CPUS * 0.7**step:.2f}"
+
+
+PHASES = (
+    Phase("alone", 1, has_batch=False),
+    Phase("unprotected", 1),
+    Phase("protected", 6, by_hand=idle_by_hand),
+    Phase("quota only", 14, by_hand=quota_by_hand),
+)
+
+
+def schedule(phase: Phase) -> NDArray[np.float64]:
+    """When requests are due."""
+    high_s = LOW_S + phase.settle_s
+    low_per_s, high_per_s = (pct / 100 * CPUS / WORK_MS * 1e3 for pct in (LOW_PCT, HIGH_PCT))
+    return np.concatenate(
+        [
+            poisson(0, low_per_s, 0, LOW_S),
+            poisson(1, high_per_s, LOW_S, high_s),
+            poisson(2, high_per_s, high_s, high_s + MEASURED_S),
+        ]
+    )
+
+
+def run_phase(phase: Phase, tree: Group, programs: Programs) -> Run:
+    rounds = int(WORK_MS * programs.rounds_per_ms())
+    service_group, batch_group, load_group = (tree.child(name) for name in ("service", "batch", "load"))
+    service = programs.service(service_group, CPUS * 2, rounds)
+    batch = programs.batch(batch_group, CPUS * 2, rounds) if phase.has_batch else None
+    scene = Scene(service_group, batch_group, service, batch, {})
+    load = programs.load(tree, load_group, service.port, schedule(phase))
+    actions: list[Action] = []
+
+    def step(at_s: float) -> None:
+        text = phase.by_hand(batch_group, at_s)
+        if text:
+            actions.append(Action(at_s, text))
+
+    begin_s = LOW_S + phase.settle_s
+    looks = watch(scene, load, begin_s + MEASURED_S, step)
+    return Run(phase.name, load.latencies(), looks, tuple(actions), (begin_s, begin_s + MEASURED_S))
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    draw_suppress(runs, TARGET_MS, CPUS, path)
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """What is measured, a row per phase, and the ratios."""
+    header = (
+        *("phase", "p50 ms", "p95 ms", "p99 ms", "requests", "service cores"),
+        *("batch cores", "of what is left", "batch units/s", "actions"),
+    )
+    rows = [
+        (
+            run.name,
+            *(run.measured_ms(percentile) for percentile in PERCENTILES),
+            run.requests(*run.measured_s),
+            run.measured.cores("service"),
+            run.measured.cores("batch"),
+            f"{batch_share_pct(run):.0f} %" if run.measured.cores("batch") else None,
+            run.measured.per_s(lambda look: look.batch_units),
+            len(run.actions),
+        )
+        for run in runs
+    ]
+    alone_ms = runs[0].measured_ms(99)
+    ratios = ", ".join(f"{run.name} {run.measured_ms(99) / alone_ms:.2f}" for run in runs[1:])
+    return f"{table(header, rows)}\n\np99 compared with alone: {ratios}"
+
+
+def batch_share_pct(run: Run) -> float:
+    """Of the CPU time that the service and the load leave."""
+    used_cores = {name: run.measured.cores(name) or 0.0 for name in ("service", "load", "batch")}
+    return 100 * used_cores["batch"] / (CPUS - used_cores["service"] - used_cores["load"])
