@@ -1,34 +1,35 @@
 """The only place where the stages meet: one thread, one epoll.
 
-every drain_interval, or at once when a quota stops a group:  rings -> native tables
-every tick:  samples -> profiles -> metrics and whoever listens (table, log, snapshot)
+every drain_interval:  rings -> native tables
+every tick:  samples -> profiles -> decisions -> actuators -> metrics and whoever listens (table, log, snapshot)
+at once when a quota stops a group:  event ring -> decisions -> actuators
+Without enforcement there are no decisions, and no event wakes it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import os
-import resource
-import select
 import selectors
-import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import TracebackType
 from typing import Self
+
+from msgspec.structs import replace
 
 import agent
 from agent.config import Config
+from agent.control import Enforce, Reloads
 from agent.decisions.sampling import SamplingLimits, SamplingState, decide_sampling
 from agent.discovery import Classifier
-from agent.errors import HostError
+from agent.enforcer import Enforcer
+from agent.errors import HostError, SlackwaterError
 from agent.host import Host
+from agent.process import keep_heap_small, raise_descriptor_limit, signals
 from agent.profiles.profile import Profiler
 from agent.records import Profile, SelfSample, Tick
+from agent.reflex import Reflex
 from agent.samples.sampler import Sampler
 from agent.service_manager import ServiceManager
 from agent.units import NS_PER_S
@@ -39,8 +40,8 @@ log = logging.getLogger(__name__)
 FIRST_TICK_S = 0.3
 """A person who starts `run` or `top` sees the first figures after this."""
 
-UNREAD_OUTPUT_S, UNREAD_AGAIN_S = 0.5, 0.1
-"""After a signal: when output that blocks is given up, and how often it is looked at again."""
+TAKES_A_RESTART = ("agent", "metrics", "probe")
+"""Sections of the configuration that a reload leaves as they were."""
 
 OnTick = Callable[[Tick, Profile], None]
 
@@ -49,16 +50,29 @@ class Agent:
     """Opens with `open` (or `with`), works in `run`, and takes everything back in `close`."""
 
     def __init__(
-        self, config: Config, host: Host, *, on_tick: OnTick | None = None, quick_first_tick: bool = False
+        self,
+        config: Config,
+        host: Host,
+        *,
+        on_tick: OnTick | None = None,
+        load: Callable[[], Config] | None = None,
+        quick_first_tick: bool = False,
     ) -> None:
+        """`load` reads the configuration anew at SIGHUP, or raises ConfigError; without it SIGHUP is a stop."""
         self._config = config
         self._host = host
         self._on_tick = on_tick
+        self._load = load
+        self._load_wanted = False
+        self._reloads = Reloads()
         self._first_tick_s = min(FIRST_TICK_S, config.agent.tick_s) if quick_first_tick else config.agent.tick_s
         self._probe: Probe | None = None
         self._stack = contextlib.ExitStack()
         self._selector = selectors.DefaultSelector()
         self._stopping = False
+        self._enforcement = contextlib.ExitStack()
+        self._enforcer: Enforcer | None = None
+        self._reflex: Reflex | None = None
         self._sampling = SamplingState()
         self._service = ServiceManager()
         self._status = ""
@@ -83,18 +97,17 @@ class Agent:
             raise
 
     def _open(self) -> None:
-        self._stack.enter_context(self._signals())
-        _raise_descriptor_limit()
-        _keep_heap_small()
+        self._stack.enter_context(signals(self._selector, self.stop, self._on_hangup))
+        raise_descriptor_limit()
+        keep_heap_small()
         self._probe = self._open_probe()
-        classify = Classifier(self._config)
-        self._sampler = Sampler(self._config, self._host, classify, self._probe)
+        self._sampler = Sampler(self._config, self._host, Classifier(self._config), self._probe)
         self._stack.callback(self._sampler.close)
         self._profiler = Profiler(self._config.agent.window_ticks)
         self._open_metrics()
-        if self._probe:
-            self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
+        self._stack.callback(self._enforcement.close)
         self._baseline = self._tick(time.monotonic_ns())
+        self._enforce(self._config)
         self._stack.callback(self._service.stopping)  # the first thing that `close` does
 
     def _open_probe(self) -> Probe | None:
@@ -119,6 +132,19 @@ class Agent:
             raise HostError.of(error, path) from error
         self.features = probe.features
         return probe
+
+    def _enforce(self, config: Config) -> None:
+        """Begin, go on otherwise, or give everything back: as `config` says. SlackwaterError: nothing has changed."""
+        if config.enforce.mode is Enforce.OFF:
+            self._enforcement.close()
+            self._enforcer = self._reflex = None
+        elif self._enforcer:
+            self._enforcer.configure(config)
+        else:
+            self._enforcer = self._enforcement.enter_context(Enforcer(config, self._host))
+            if self._probe:
+                reflex = Reflex(self._probe, self._selector, self._enforcer.throttled)
+                self._reflex = self._enforcement.enter_context(reflex)
 
     def _open_metrics(self) -> None:
         self._metrics = None
@@ -145,7 +171,7 @@ class Agent:
         self._stopping = True
 
     def run(self, stop_after_ticks: int | None = None) -> None:
-        """Work until SIGINT, SIGTERM, SIGHUP, `stop`, or so many ticks. HostError: the cgroup hierarchy went away."""
+        """Work until SIGINT, SIGTERM, `stop`, or so many ticks. HostError: the cgroup hierarchy went away."""
         begin_ns = self._baseline.time_ns
         self._own_before = self._baseline.agent
         tick_ns = int(self._config.agent.tick_s * NS_PER_S)
@@ -171,33 +197,38 @@ class Agent:
                 self._drain()
                 next_drain_ns = now_ns + drain_ns
             else:
-                self._wait(min(next_tick_ns, next_drain_ns) - now_ns)
+                self._wait(min(next_tick_ns, next_drain_ns), now_ns)
 
-    def _wait(self, timeout_ns: int) -> None:
+    def _wait(self, until_ns: int, now_ns: int) -> None:
+        """Sleep, and answer what comes meanwhile."""
+        listens_ns = self._reflex and self._reflex.listen(now_ns)
+        timeout_ns = min(until_ns, listens_ns or until_ns) - now_ns
         for key, _ in self._selector.select(timeout_ns / NS_PER_S):
             key.data()
+        if self._load_wanted:
+            self._load_wanted = False
+            self._load_anew()
 
-    def _on_event(self) -> None:
-        """A group was throttled. Until the next drain more of them wake nobody: a storm must not become our load."""
-        assert self._probe is not None
-        self._selector.unregister(self._probe.event_fd)
-        self._drain(listen=False)
-
-    def _drain(self, *, listen: bool = True) -> None:
+    def _drain(self) -> None:
         if self._probe is None:
             return
         try:
             self._probe.drain()
         except ProbeError as error:
             log.error("samples were lost: %s", error.strerror)
-        if listen and self._probe.event_fd not in self._selector.get_map():
-            self._selector.register(self._probe.event_fd, selectors.EVENT_READ, self._on_event)
+        if self._reflex:
+            self._reflex.drained()
 
     def _tick(self, now_ns: int) -> Tick:
         tick = self._sampler.read(now_ns, self._sampling.factor)
         profile = self._profiler.update(tick)
+        if self._reflex:
+            self._reflex.drained()  # by the sampler
+        if self._enforcer:
+            self._enforcer.tick(tick, profile)
         if self._metrics:
-            self._metrics.update(tick, profile)
+            report = self._enforcer.report(self._reflex.lost if self._reflex else 0) if self._enforcer else None
+            self._metrics.update(tick, profile, self._reloads, report)
         if self._on_tick and tick.number:
             self._on_tick(tick, profile)
         self._status = f"{len(tick.groups)} groups, source {tick.source}, {tick.agent.lost_samples} samples lost"
@@ -220,72 +251,27 @@ class Agent:
             self._probe.set_sampling(state.factor)
         self._sampling = state
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """From open to close signals end the loop, also one that is asleep in epoll, and never cut off a clean-up.
+    def _on_hangup(self) -> None:
+        """SIGHUP: of a service a wish for a new configuration, of a terminal its end."""
+        self._load_wanted = self._load is not None
+        self._stopping |= self._load is None
 
-        SIGHUP too: the terminal is gone; under nohup it stays ignored.
-        """
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        mine, python = socket.socketpair()
-        mine.setblocking(False)
-        python.setblocking(False)
-        before = {number: signal.signal(number, self._on_signal) for number in numbers}
-        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _drop_unread_output)
-        before_fd = signal.set_wakeup_fd(python.fileno())
-        self._selector.register(mine, selectors.EVENT_READ, lambda: mine.recv(64))
+    def _load_anew(self) -> None:
+        """What is wrong with a configuration is said, and the old one stays, as a whole."""
+        assert self._load is not None
+        old = {name: getattr(self._config, name) for name in TAKES_A_RESTART}
         try:
-            yield
-        finally:
-            self._selector.unregister(mine)
-            signal.set_wakeup_fd(before_fd)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            mine.close()
-            python.close()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
-        if not signal.getitimer(signal.ITIMER_REAL)[0]:
-            signal.setitimer(signal.ITIMER_REAL, UNREAD_OUTPUT_S, UNREAD_AGAIN_S)
-
-
-def _drop_unread_output(number: int, frame: FrameType | None) -> None:
-    """A write to a full pipe or terminal that nobody reads is begun again after each signal (PEP 475) and would never
-    end. From now on what is written there goes to /dev/null, so that everything ends and is closed as usual.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, None, or a test's
-            fd = stream.fileno()
-            room = select.poll()
-            room.register(fd, select.POLLOUT)
-            if not room.poll(0):
-                null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-                os.dup2(null, fd)
-                os.close(null)
-
-
-def _raise_descriptor_limit() -> None:
-    """As far as this process may: files of every tick are kept open, and 1024 are few (select() is not used)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""Source: malloc.h of glibc."""
-
-
-def _keep_heap_small() -> None:
-    """One heap for all threads, and what is freed at its end goes back to the kernel (glibc; elsewhere nothing).
-
-    Else each thread that answers scrapes keeps a heap as large as its largest: 92 MiB, not 63, with 1,000 groups.
-    """
-    with contextlib.suppress(AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_TRIM_THRESHOLD, 2 << 20)
-        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+            read = self._load()
+            config = replace(read, **old)
+            self._enforce(config)
+        except SlackwaterError as error:
+            log.error("the configuration stays as it was: %s", error)
+            self._reloads = self._reloads.refused()
+            return
+        self._config = config
+        self._sampler.classify_anew(Classifier(config))
+        self._reloads = self._reloads.accepted()
+        log.info("the configuration was read anew")
+        changed = [f"[{name}]" for name, section in old.items() if getattr(read, name) != section]
+        if changed:
+            log.warning("what was changed in %s takes a restart", " and ".join(changed))

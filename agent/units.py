@@ -11,3 +11,13 @@ BYTES_PER_KIB = 1024
 def ticks_to_ns(ticks: int, ticks_per_s: int) -> int:
     """USER_HZ ticks (proc(5), /proc/stat) to ns. `ticks_per_s` is sysconf(_SC_CLK_TCK), 100 nearly everywhere."""
     return ticks * NS_PER_S // ticks_per_s
+
+
+# 0-3,6
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """A kernel's list of CPUs (Documentation/admin-guide/cputopology.rst), ascending. ValueError: it is none."""
+    cpus: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        cpus.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(cpus))

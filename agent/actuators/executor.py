@@ -2,7 +2,7 @@
 
 A knob is held from the first write until it is at its base again. A text that is not what the executor left there is
 its owner's word: it is the new base, nothing of ours is on the knob any more, and the outcome is FOREIGN; what was to
-be written is not, because it was decided from another base. An owner who writes more than FOREIGN_WRITES_MAX times in
+be written is not, because it was decided from another base. An owner who writes more than `foreign_writes_max` times in
 FOREIGN_WINDOW_S is left alone for as long as the group lives.
 """
 
@@ -61,6 +61,7 @@ class Executor:
         self._lock = lock
         self._journal = record
         self._now_ns = now_ns
+        self.foreign_writes_max = FOREIGN_WRITES_MAX
         self._groups: dict[int, Group] = {}
         """Those with a held knob; during a call also those that it looks at."""
         self._held: dict[Key, _Held] = {}
@@ -315,7 +316,7 @@ class Executor:
         times_ns.append(now_ns)
         while now_ns - times_ns[0] > FOREIGN_WINDOW_S * NS_PER_S:
             times_ns.popleft()
-        if len(times_ns) > FOREIGN_WRITES_MAX:
+        if len(times_ns) > self.foreign_writes_max:
             self._states[key] = KnobState(value, value, is_foreign=True)
         return Outcome(intent, Result.FOREIGN, value, value)
 

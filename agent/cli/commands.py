@@ -25,6 +25,7 @@ from agent.cli import control_commands
 from agent.cli.options import Seconds, config_option, json_option
 from agent.config import Config, load_config
 from agent.config_explain import one_line, reference
+from agent.control import Enforce
 from agent.errors import HostError, SlackwaterError, UsageError
 from agent.history.entries import Moment, clock_now
 from agent.host import Host, probe
@@ -60,11 +61,17 @@ class World:
         return probe()
 
     def agent(
-        self, config: Config, host: Host, on_tick: OnTick | None, *, quick_first_tick: bool = False
+        self,
+        config: Config,
+        host: Host,
+        on_tick: OnTick | None,
+        *,
+        load: Callable[[], Config] | None = None,
+        quick_first_tick: bool = False,
     ) -> AbstractContextManager[RunningAgent]:
         from agent.loop import Agent
 
-        return Agent(config, host, on_tick=on_tick, quick_first_tick=quick_first_tick)
+        return Agent(config, host, on_tick=on_tick, load=load, quick_first_tick=quick_first_tick)
 
 
 class OneLineErrors(click.Group):
@@ -133,7 +140,7 @@ def run(world: World, config_path: Path | None) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
     log = logging.getLogger("slackwater")
     on_tick = None if managed else lambda tick, profile: log.info(log_line(tick, profile))
-    with world.agent(config, world.host(), on_tick) as agent:
+    with world.agent(config, world.host(), on_tick, load=lambda: load_config(config_path)) as agent:
         agent.run()
 
 
@@ -237,8 +244,13 @@ def _on_terminal() -> bool:
 
 
 def _measuring_only(config: Config, **changes: float | int) -> Config:
-    """The configuration for a command that only looks: no /metrics, and `changes` to the section [agent]."""
-    return replace(config, agent=replace(config.agent, **changes), metrics=replace(config.metrics, enabled=False))
+    """For a command that only looks: no /metrics, nothing is enforced, and `changes` to the section [agent]."""
+    return replace(
+        config,
+        agent=replace(config.agent, **changes),
+        metrics=replace(config.metrics, enabled=False),
+        enforce=replace(config.enforce, mode=Enforce.OFF),
+    )
 
 
 def _live(world: World, config: Config, sort: str, filter_text: str) -> None:

@@ -77,6 +77,11 @@ class Sampler:
         if self._cost:
             self._cost.close()
 
+    def classify_anew(self, classify: Callable[[str], Qos]) -> None:
+        """Classes were given otherwise; groups have them from the next tick on."""
+        self._classify = classify
+        self._known, self._paths = {}, {}
+
     def read(self, now_ns: int, sampling: int) -> Tick:
         """Everything since the last call. `now_ns`: CLOCK_MONOTONIC. HostError: the hierarchy cannot be read."""
         # First what grows and is divided by the tick's length; with many groups the rest takes its time.

@@ -9,19 +9,9 @@ import os
 from pathlib import Path
 
 from agent.control import Topology
+from agent.units import parse_cpus
 
 SYSTEM = Path("/sys/devices/system")
-
-
-# 0-3,6
-def parse_cpus(text: str) -> tuple[int, ...]:
-    """A kernel's list of CPUs, ascending. ValueError: it is none."""
-    cpus: list[int] = []
-    for part in text.strip().split(","):
-        if part:
-            first, _, last = part.partition("-")
-            cpus += range(int(first), int(last or first) + 1)
-    return tuple(sorted(cpus))
 
 
 class TopologyReader:

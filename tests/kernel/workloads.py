@@ -47,6 +47,14 @@ class Group:
         if quota_us is not None:
             (self.path / "cpu.cfs_quota_us").write_text(str(quota_us))
 
+    def quota_us(self) -> int | None:
+        """As the file says; None: no limit."""
+        if self.version == 2:
+            quota = (self.path / "cpu.max").read_text().split()[0]
+            return None if quota == "max" else int(quota)
+        quota_us = int((self.path / "cpu.cfs_quota_us").read_text())
+        return None if quota_us < 0 else quota_us
+
     def set_heavy(self) -> None:
         """A weight beside which the rest of the host hardly gets onto a CPU: the test's neighbours are its own."""
         name, weight = ("cpu.weight", 10_000) if self.version == 2 else ("cpu.shares", 102_400)

@@ -57,7 +57,7 @@ def wait_until_serving(command: Running, port: int) -> str:
     return wait_for(scrape, "/metrics")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_ends_within_a_second_with_status_0_and_nothing_stays_loaded(
     number: signal.Signals, tmp_path: Path
 ) -> None:

@@ -5,23 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from agent.control import Topology
-from agent.samples.topology import TopologyReader, parse_cpus
+from agent.samples.topology import TopologyReader
 
 
 def write(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text + "\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "cpus"), [("0-3,6\n", (0, 1, 2, 3, 6)), ("0\n", (0,)), ("\n", ()), ("5,1-2", (1, 2, 5))]
-)
-def test_list_of_cpus(text: str, cpus: tuple[int, ...]) -> None:
-    assert parse_cpus(text) == cpus
 
 
 def test_threads_of_a_core_and_nodes(tmp_path: Path) -> None:

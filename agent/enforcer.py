@@ -1,0 +1,272 @@
+"""Joins deciding and writing for the loop: situation -> Control -> Executor -> what became of it -> history and status.
+
+What is changed here is taken back when it is closed, unless the configuration says keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from agent import __version__
+from agent.actuators.executor import Executor
+from agent.actuators.report import Fate, Report
+from agent.config import Config
+from agent.config_check import check_own_group
+from agent.control import (
+    Cause,
+    ControlReport,
+    Decision,
+    Enforce,
+    Event,
+    Finding,
+    Hold,
+    Outcome,
+    Result,
+    Situation,
+    ThrottleEvent,
+)
+from agent.decisions.control import Control, Verdict
+from agent.decisions.plugins import load_plugins
+from agent.history.entries import clock_now
+from agent.history.writer import HistoryWriter
+from agent.host import Host
+from agent.records import Group, Profile, Tick
+from agent.samples.settings import SettingsReader
+from agent.samples.topology import TopologyReader
+from agent.status import HistoryStatus, SliStatus, StatusFile, knobs_that_differ
+from native.probe import Throttle
+
+log = logging.getLogger(__name__)
+
+RUN_FOLDER = Path("/run/slackwater")
+REACTIONS_KEPT = 1000
+REACTION_QUANTILES = (0.5, 0.99, 1.0)
+
+
+class Enforcer:
+    """A context manager, in the loop's thread. HostError: another agent enforces here. ConfigError: see Control."""
+
+    def __init__(self, config: Config, host: Host, run_folder: Path = RUN_FOLDER) -> None:
+        self._config, self._host, self._run_folder = config, host, run_folder
+        self._stack = contextlib.ExitStack()
+        self._settings, self._topology = SettingsReader(host), TopologyReader()
+        self._last: tuple[Tick, Profile] | None = None
+        self._groups: tuple[Group, ...] = ()
+        self._paths: dict[int, str] = {}
+        self._holds: tuple[Hold, ...] = ()
+        self._told: frozenset[tuple[str, int]] = frozenset()
+        self._outcomes: Counter[tuple[str, Result]] = Counter()
+        self._events = 0
+        self._reactions_ns: deque[int] = deque(maxlen=REACTIONS_KEPT)
+
+    def __enter__(self) -> Self:
+        self._control = self._new_control(self._config)
+        self._state = self._control.initial()
+        try:
+            self._executor = self._stack.enter_context(Executor.open(self._host, self._run_folder / "journal"))
+            self._stack.callback(self._take_back)
+            _say("a predecessor's", self._executor.recovered)
+            self._executor.foreign_writes_max = self._config.enforce.foreign_writes_per_min
+            self._open_history()
+            self._open_outlets()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self._outlets.close()
+        self._stack.close()
+
+    def configure(self, config: Config) -> None:
+        """From now on. What was learned of groups is forgotten, not what was changed. ConfigError: nothing is new."""
+        self._control = self._new_control(config)
+        self._state = self._control.initial()
+        self._config = config
+        self._executor.foreign_writes_max = config.enforce.foreign_writes_per_min
+        self._outlets.close()
+        self._open_outlets()
+
+    def tick(self, tick: Tick, profile: Profile) -> None:
+        """Decide and write, once per tick."""
+        self._last = tick, profile
+        if tick.groups is not self._groups:
+            gone = self._paths.keys() - {group.id for group in tick.groups}
+            self._groups = tick.groups
+            self._paths = {group.id: group.path for group in tick.groups}
+            self._executor.forget(gone)
+        self._executor.watch()
+        self._state, verdict = self._control.decide(self._state, self._situation(tick, profile))
+        for line in verdict.news:
+            log.warning("%s", line)
+        self._tell_events(verdict.findings)
+        self._holds = verdict.holds
+        self._carry_out(verdict)
+        if self._history:
+            self._history.held(verdict.holds)
+        self._write_status(len(tick.groups))
+
+    def throttled(self, throttles: Sequence[Throttle]) -> None:
+        """Quotas ran out: answer at once."""
+        if self._last is None:
+            return
+        events = tuple(ThrottleEvent(each.owner_id, each.cpu, each.time_ns) for each in throttles)
+        situation = self._situation(*self._last, events)
+        self._state, verdict = self._control.decide_event(self._state, situation)
+        began_ns = {event.group_id: event.time_ns for event in reversed(events)}
+        for decision, outcomes in self._carry_out(verdict):
+            if decision.group_id in began_ns and any(each.result is Result.APPLIED for each in outcomes):
+                self._reactions_ns.append(time.monotonic_ns() - began_ns[decision.group_id])
+
+    def report(self, throttles_lost: int) -> ControlReport:
+        """For /metrics."""
+        ordered = sorted(self._reactions_ns)
+        knobs = self._executor.knobs.values()
+        return ControlReport(
+            mode=self._config.enforce.mode,
+            holds=self._holds,
+            outcomes=dict(self._outcomes),
+            events=self._events,
+            changed_knobs=sum(state.current != state.base and not state.is_foreign for state in knobs),
+            foreign_knobs=sum(state.is_foreign for state in knobs),
+            reaction_ns={q: ordered[int(q * (len(ordered) - 1))] for q in REACTION_QUANTILES if ordered},
+            throttles_lost=throttles_lost,
+            history_dropped=self._history.counts().dropped if self._history else None,
+        )
+
+    def _new_control(self, config: Config) -> Control:
+        """ConfigError: controllers that fight, or a class rule by which the agent would suppress itself."""
+        if self._host.own_cgroup:
+            check_own_group(config, self._host.own_cgroup)
+        plugins = load_plugins()
+        for line in plugins.refused:
+            log.warning("%s", line)
+        return Control(config, plugins.controllers)
+
+    def _situation(self, tick: Tick, profile: Profile, throttled: tuple[ThrottleEvent, ...] = ()) -> Situation:
+        now_ns = time.monotonic_ns()
+        settings = self._settings.read(tick)
+        return Situation(
+            now_ns=now_ns,
+            tick=tick,
+            profile=profile,
+            topology=self._topology.read(),
+            knobs=self._executor.knobs,
+            slis=self._slis.values(now_ns) if self._slis else {},
+            throttled=throttled,
+            weights=settings.weights,
+            cpusets=settings.cpusets,
+            root_is_read_only=bool(os.statvfs("/").f_flag & os.ST_RDONLY),
+        )
+
+    def _carry_out(self, verdict: Verdict) -> list[tuple[Decision, tuple[Outcome, ...]]]:
+        """What was accepted, and what became of it."""
+        done = []
+        for decision in verdict.accepted:
+            if self._control.modes[decision.controller] is Enforce.ON:
+                outcomes = self._executor.apply(decision.intents)
+            else:
+                outcomes = tuple(Outcome(intent, Result.DRY_RUN) for intent in decision.intents)
+            self._state = self._control.learn(self._state, decision, outcomes, time.monotonic_ns())
+            self._outcomes.update((decision.controller, outcome.result) for outcome in outcomes)
+            self._record(decision, outcomes)
+            done.append((decision, outcomes))
+        return done
+
+    def _record(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
+        path = None if decision.group_id is None else self._paths.get(decision.group_id)
+        self._status.decided(decision, outcomes, path)
+        if self._history:
+            self._history.decided(decision, outcomes, path)
+
+    def _tell_events(self, findings: Iterable[Finding]) -> None:
+        """What no knob of this node cures, once while it lasts."""
+        beyond = {(each.rule, each.group_id): each for each in findings if each.cause is Cause.OWN_LOAD}
+        for key, finding in beyond.items():
+            if key not in self._told:
+                self._events += 1
+                log.warning("%s: %s", finding.path, finding.reason)
+                if self._history:
+                    self._history.event(Event(finding.reason, finding.group_id, finding.path, finding.cause))
+        self._told = frozenset(beyond)
+
+    def _open_history(self) -> None:
+        """It outlives a change of the configuration."""
+        self._history: HistoryWriter | None = None
+        config = self._config.history
+        if config.enabled:
+            self._history = HistoryWriter(
+                Path(config.path),
+                max_entries=config.max_rows,
+                max_bytes=config.max_mib << 20,
+                about=f"pid {os.getpid()}, enforce {self._config.enforce.mode.value}",
+            )
+            self._stack.callback(self._history.close)
+
+    def _open_outlets(self) -> None:
+        """What a change of the configuration replaces: the status file and the readers of services' latencies."""
+        self._outlets = contextlib.ExitStack()
+        self._status = StatusFile(
+            self._run_folder / "status.json",
+            version=__version__,
+            tick_s=self._config.agent.tick_s,
+            enforce=self._config.enforce.mode,
+            controllers=self._control.modes,
+            clock=clock_now,
+        )
+        self._outlets.callback(self._status.close)
+        self._slis = None
+        if self._config.slis:
+            from agent.samples.sli import SliSampler  # here: an HTTP client and a parser are 8 MB
+
+            self._slis = SliSampler(self._config.slis)
+            self._outlets.callback(self._slis.close)
+
+    def _write_status(self, groups: int) -> None:
+        history = None
+        if self._history:
+            counts = self._history.counts()
+            history = HistoryStatus(self._config.history.path, counts.written, counts.dropped, counts.error)
+        self._status.write(
+            groups=groups,
+            holds=self._holds,
+            knobs=knobs_that_differ(self._executor.knobs, self._paths),
+            slis=self._sli_statuses(),
+            history=history,
+        )
+
+    def _sli_statuses(self) -> tuple[SliStatus, ...]:
+        if self._slis is None:
+            return ()
+        values, problems = self._slis.values(time.monotonic_ns()), self._slis.problems()
+        return tuple(
+            SliStatus(
+                sli.name,
+                sli.group,
+                sli.target_ns,
+                values[sli.name].value if sli.name in values else None,
+                problems.get(sli.name),
+            )
+            for sli in self._config.slis
+        )
+
+    def _take_back(self) -> None:
+        if self._config.enforce.on_exit == "restore":
+            _say("", self._executor.restore())
+
+
+def _say(whose: str, report: Report) -> None:
+    """What became of settings that were changed, in the log."""
+    for note in report.notes:
+        log.warning("journal: %s", note)
+    for item in report.items:
+        level = logging.INFO if item.fate in (Fate.RESTORED, Fate.AS_FOUND) else logging.WARNING
+        log.log(level, "%s %s %s: %s %s", item.path, whose, item.knob, item.fate, item.why or "")
