@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
+from agent.config_control import SliConfig
 from agent.config_explain import one_line
-from agent.control import Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome
+from agent.control import Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome, SliValue
 from agent.errors import HostError
 from agent.history.entries import Moment, sameness_of_hold
 from agent.history.schema import stored
 from agent.samples.files import read_file
-from agent.units import NS_PER_S
+from agent.units import NS_PER_S, ticks_to_ns
 
 DEFAULT_PATH = Path("/run/slackwater/status.json")
 SCHEMA = 1
@@ -123,6 +126,28 @@ def knobs_that_differ(knobs: Mapping[tuple[int, Knob], KnobState], paths: Mappin
     return tuple(sorted(differ, key=lambda item: (item.path or "", item.group_id, item.knob)))
 
 
+class SliSource(Protocol):
+    """What is used of agent.samples.sli.SliSampler."""
+
+    def values(self, now_ns: int) -> Mapping[str, SliValue]: ...
+    def problems(self) -> Mapping[str, str]: ...
+
+
+def sli_statuses(slis: Iterable[SliConfig], source: SliSource | None) -> tuple[SliStatus, ...]:
+    """Now, in the order of the configuration."""
+    values, problems = (source.values(time.monotonic_ns()), source.problems()) if source else ({}, {})
+    return tuple(
+        SliStatus(
+            sli.name,
+            sli.group,
+            sli.target_ns,
+            values[sli.name].value if sli.name in values else None,
+            problems.get(sli.name),
+        )
+        for sli in slis
+    )
+
+
 class StatusFile:
     """Keeps what a status needs of the past, and writes it. No call raises: what fails is in `error`."""
 
@@ -144,7 +169,7 @@ class StatusFile:
         self._enforce, self._controllers = enforce, dict(controllers)
         self._clock = clock
         self._process = own_process(proc)
-        self._started = clock()
+        self._started_wall_ns = clock().wall_ns - own_age_ns(self._process)
         self._hold_since: dict[object, int] = {}
         self._decisions: deque[DecisionStatus] = deque(maxlen=DECISIONS_MAX)
 
@@ -177,7 +202,7 @@ class StatusFile:
             schema=SCHEMA,
             version=self._version,
             process=self._process,
-            started_wall_ns=self._started.wall_ns,
+            started_wall_ns=self._started_wall_ns,
             written_wall_ns=now.wall_ns,
             written_monotonic_ns=now.monotonic_ns,
             tick_s=self._tick_s,
@@ -264,6 +289,14 @@ def own_process(proc: Path = Path("/proc")) -> Process:
     except OSError:
         boot_id = namespace = ""
     return Process(pid, process_start_ticks(pid, proc), boot_id, namespace)
+
+
+def own_age_ns(own: Process) -> int:
+    """How long this process has run; 0 where that is not known."""
+    if own.start_ticks is None:
+        return 0
+    since_boot_ns = ticks_to_ns(own.start_ticks, os.sysconf("SC_CLK_TCK"))
+    return max(time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot_ns, 0)
 
 
 # 4242 (a) b) S 1 4242 4242 0 -1 4194560 120 0 0 0 1 2 0 0 20 0 1 0 123456 ...

@@ -15,7 +15,7 @@ from agent.cli.options import Since, config_option, json_option
 from agent.cli.words import counted
 from agent.config import load_config
 from agent.errors import HostError, UsageError
-from agent.history.entries import Kind
+from agent.history.entries import Entry, Kind
 from agent.history.reader import HistoryReader, KnownGroup, matching
 from agent.status import Life, Status, life_of, read_status
 from agent.units import NS_PER_S
@@ -46,7 +46,7 @@ def explain(world: World, group: str, since_s: float, config_path: Path | None) 
     since_ns = now_ns - int(since_s * NS_PER_S)
     with _open_history(config_path) as history:
         groups = _find(history.groups(), group, world)
-        own = history.entries(since_wall_ns=since_ns, groups=groups)
+        own = _own_entries(history, groups, since_ns)
         around = history.entries(since_wall_ns=since_ns, kinds=(Kind.HOLD, Kind.AGENT))
     state, life = _status_and_life(world)
     told = sorted({entry.id: entry for entry in (*own, *around)}.values(), key=lambda entry: entry.begin.wall_ns)
@@ -103,6 +103,26 @@ def status(world: World, as_json: bool) -> None:
 
         click.echo("\n".join(lines(state, life, world.clock(), world.status_path, _width())))
     sys.exit(int(life is not Life.RUNNING))
+
+
+def _own_entries(history: HistoryReader, groups: list[KnownGroup], since_ns: int) -> list[Entry]:
+    """Of these groups, and how the settings were given back that had been turned for their sake: what is given back
+    is so because nobody needs it any more, and is told of nobody.
+    """
+    ever = history.entries(groups=groups)
+    turned = {
+        (outcome.intent.group_id, outcome.intent.knob): outcome.intent.path
+        for entry in ever
+        for outcome in entry.outcomes
+        if not entry.gives_back
+    }
+    others = [KnownGroup(group_id, path) for (group_id, _), path in turned.items()]
+    back = [
+        entry
+        for entry in history.entries(since_wall_ns=since_ns, groups=others, kinds=(Kind.DECISION,))
+        if entry.gives_back and any((o.intent.group_id, o.intent.knob) in turned for o in entry.outcomes)
+    ]
+    return [entry for entry in ever if entry.lasts or entry.end_wall_ns >= since_ns] + back
 
 
 def _open_history(config_path: Path | None) -> HistoryReader:

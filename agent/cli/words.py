@@ -55,7 +55,7 @@ def change(outcome: Outcome) -> str:
         case Result.UNCHANGED:
             return f"{knob} {wanted}: was so already"
         case Result.DRY_RUN:
-            return f"{turned}: not written, dry run"
+            return f"{knob} -> {wanted}: not written, dry run"
         case Result.FOREIGN:
             return f"{knob} -> {wanted}: not written, somebody else has set it to {before}"
         case Result.GONE:

@@ -44,11 +44,6 @@ class Book:
     def __init__(self) -> None:
         self._spans: dict[Hashable, _Span] = {}
 
-    @property
-    def is_empty(self) -> bool:
-        """Nothing is to be written later."""
-        return not self._spans
-
     def goes_on(self, entry: Entry) -> bool:
         """Whether this is an entry that is written already, going on; else it is to be written, then `begun`.
 

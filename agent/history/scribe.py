@@ -33,11 +33,6 @@ class Scribe:
         self._book = Book()
         self._next_id = store.next_id
 
-    @property
-    def has_more(self) -> bool:
-        """Something is to be written later without any news."""
-        return not self._book.is_empty
-
     def started(self, about: str, now: Moment) -> Entry:
         """The entry to begin with: also says if the agent before this one ended without a word."""
         last = self._store.last_of_agent()
@@ -48,7 +43,7 @@ class Scribe:
             agent_entry(f"{words}; the one before was killed or crashed", now), inputs={"before_wall_ns": last[1]}
         )
 
-    def write(self, items: Iterable[Item], now: Moment, *, is_last: bool = False) -> int:
+    def write(self, items: Iterable[Item], now: Moment) -> int:
         """How many entries are new. Raises as Store.write does."""
         new: list[Entry] = []
         for item in items:
@@ -60,12 +55,20 @@ class Scribe:
                     self._next_id += 1
                     self._book.begun(entry)
                     new.append(entry)
-        if is_last:
-            self._book.held_only((), now)
-        updates = self._book.due(now, everything=is_last)
+        updates = self._book.due(now)
         if new or updates:
             self._store.write(new, updates)
         return len(new)
+
+    def write_due(self, now: Moment) -> None:
+        """What goes on, where it is time to say so."""
+        if updates := self._book.due(now):
+            self._store.write((), updates)
+
+    def stopped(self, now: Moment) -> None:
+        """The agent ends, and all holds with it."""
+        self.write([Held((), now), agent_entry(STOPPED, now)], now)
+        self._store.write((), self._book.due(now, everything=True))
 
     def close(self) -> None:
         self._store.close()

@@ -1,9 +1,9 @@
 """The file: opened for writing by one thread, kept within its bounds of entries and bytes.
 
 What is bounded is all that is on the disk: the database, its write-ahead log and the log's index. The database may
-have `max_bytes` less what is set apart for the log; SQLite itself refuses to go past that (max_page_count). At 15/16
-of it, or past `max_entries`, the oldest sixteenth goes. The log is emptied into the database every LOG_PAGES; while a
-reader that stays prevents this, nothing is written.
+have `max_bytes` less what is set apart for the log; SQLite itself refuses to go past that (max_page_count). When less
+than a transaction's room is left, or there are more than `max_entries`, the oldest sixteenth goes. The log is emptied
+into the database every LOG_PAGES; while a reader that stays prevents this, nothing is written.
 
 A commit does not wait for the disk (synchronous=NORMAL): kill -9 loses nothing that was committed, a power failure
 the last seconds, and neither tears anything. Source: https://www.sqlite.org/wal.html, pragma.html.
@@ -21,13 +21,15 @@ from agent.history.book import Update
 from agent.history.entries import Entry, Kind
 from agent.history.schema import APPLICATION_ID, INSERT_ENTRY, INSERT_OUTCOME, SCHEMA, TABLES, entry_row, outcome_rows
 
-BYTES_MIN = 4 << 20
+BYTES_MIN = 8 << 20
 LOG_PAGES = 64
 LOG_BYTES_MAX = 1 << 20
 """Past this nothing is written until the log has been emptied."""
-_LOG_ROOM_BYTES = 3 << 20
-"""For the log, one transaction more (1000 outcomes: 1.6 MB at the most), and the log's index."""
 _PAGE_BYTES = 4096
+_TRANSACTION_BYTES = 2 << 20
+"""1500 rows with the longest texts are 1.7 MB (writer: 500 rows, of which the last entry may have 1000 more)."""
+_LOG_ROOM_BYTES = LOG_BYTES_MAX + _TRANSACTION_BYTES + (1 << 20)
+"""Set apart: a transaction may begin when the log is nearly full; the rest is for pages in part, and the index."""
 _CACHE_KIB = 256
 _BUSY_S = 1.0
 _FORGET_ROWS = 500
@@ -50,6 +52,7 @@ class Store:
         self._log = Path(f"{path}-wal")
         self._max_entries = max_entries
         self._max_pages = (max(max_bytes, BYTES_MIN) - _LOG_ROOM_BYTES) // _PAGE_BYTES
+        self._full_pages = self._max_pages - _TRANSACTION_BYTES // _PAGE_BYTES
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
         try:
@@ -120,9 +123,9 @@ class Store:
 
     def _keep_within_bounds(self) -> None:
         used_pages, entries = self._used_pages(), self._entries()
-        if used_pages <= self._max_pages * 15 // 16 and entries <= self._max_entries:
+        if used_pages <= self._full_pages and entries <= self._max_entries:
             return
-        while entries and (used_pages > self._max_pages * 14 // 16 or entries > self._max_entries * 15 // 16):
+        while entries and (used_pages > self._full_pages * 15 // 16 or entries > self._max_entries * 15 // 16):
             self._forget_oldest(entries - self._max_entries * 15 // 16)
             used_pages, entries = self._used_pages(), self._entries()
 

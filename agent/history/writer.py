@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent.control import Decision, Event, Hold, Outcome
 from agent.history.entries import Entry, Moment, clock_now, of_decision, of_event, of_hold, sameness_of_hold
-from agent.history.scribe import STOPPED, Held, Item, Scribe, agent_entry
+from agent.history.scribe import Held, Item, Scribe, agent_entry
 from agent.history.store import Store, UnusableFile
 from agent.units import NS_PER_S
 
@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 QUEUE_MAX = 1024
 RETRY_S = 10
 CLOSE_S = 2.0
-_WAKE_S = 10
+GATHER_S = 0.5
+"""How long news may lie in the queue: kill -9 loses no more than this."""
 _ROWS_PER_TRANSACTION = 500
 _DAMAGED = ".damaged"
 
@@ -49,7 +50,8 @@ class HistoryWriter:
         """`about`: what the entry of the start says of this agent, such as "pid 1234, enforce on"."""
         self._file = _File(path, max_entries, max_bytes, about)
         self._clock = clock
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._closing = threading.Event()
         self._told_holds: frozenset[object] = frozenset()
         self._refused = 0
         self._thread = threading.Thread(target=self._work, name="history", daemon=True)
@@ -76,9 +78,8 @@ class HistoryWriter:
 
     def close(self) -> None:
         """Write what is left; waits up to CLOSE_S for the disk. More than once does nothing."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join(CLOSE_S)
+        self._closing.set()
+        self._thread.join(CLOSE_S)
 
     def _put(self, item: Item) -> bool:
         if self._queue.qsize() >= QUEUE_MAX:
@@ -88,26 +89,26 @@ class HistoryWriter:
         return True
 
     def _work(self) -> None:
-        """The thread."""
+        """The thread. It looks into the queue now and then, rather than to wake just when the loop is busy."""
         is_last = False
         while not is_last:
-            items, is_last = self._next_items(_WAKE_S if self._file.has_more else None)
-            self._file.write(items, self._clock(), is_last=is_last)
+            is_last = self._closing.wait(GATHER_S)
+            while items := self._next_items():
+                self._file.write(items, self._clock())
+            self._file.write_due(self._clock(), is_last=is_last)
 
-    def _next_items(self, wait_s: float | None) -> tuple[list[Item], bool]:
-        """What there is, up to a transaction's worth, and whether it is the last."""
+    def _next_items(self) -> list[Item]:
+        """What there is, up to a transaction's worth."""
         items: list[Item] = []
         rows = 0
-        try:
-            while rows < _ROWS_PER_TRANSACTION:
-                item = self._queue.get(timeout=wait_s) if not items else self._queue.get_nowait()
-                if item is None:
-                    return items, True
-                items.append(item)
-                rows += 1 + (len(item.outcomes) if isinstance(item, Entry) else len(item.entries))
-        except queue.Empty:
-            pass
-        return items, False
+        while rows < _ROWS_PER_TRANSACTION:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            items.append(item)
+            rows += 1 + (len(item.outcomes) if isinstance(item, Entry) else len(item.entries))
+        return items
 
 
 class _File:
@@ -123,11 +124,7 @@ class _File:
         self._lost_before = 0
         self._retry_monotonic_ns = 0
 
-    @property
-    def has_more(self) -> bool:
-        return self._scribe is not None and self._scribe.has_more
-
-    def write(self, items: list[Item], now: Moment, *, is_last: bool) -> None:
+    def write(self, items: list[Item], now: Moment) -> None:
         """Never raises: what cannot be written is counted."""
         self._holds = next((item for item in reversed(items) if isinstance(item, Held)), self._holds)
         if self._scribe is None and now.monotonic_ns < self._retry_monotonic_ns:
@@ -136,16 +133,27 @@ class _File:
         try:
             if self._scribe is None:
                 self._scribe, first = self._open(now)
-                items = [first, *(item for item in items if isinstance(item, Entry))]
-                items += [self._holds] if self._holds else []
-            last = [agent_entry(STOPPED, now)] if is_last else []
-            self.written += self._scribe.write([*items, *last], now, is_last=is_last)
+                entries = [item for item in items if isinstance(item, Entry)]
+                items = [first, *entries, *([self._holds] if self._holds else [])]
+            self.written += self._scribe.write(items, now)
         except (sqlite3.Error, OSError, UnusableFile) as err:
             self.lost += len(items)
             self._give_up(str(err), now)
+
+    def write_due(self, now: Moment, *, is_last: bool) -> None:
+        """What goes on, now and then; with `is_last` all of it, and that the agent stopped. Opens the file, too."""
+        if self._scribe is None and now.monotonic_ns >= self._retry_monotonic_ns:
+            self.write([], now)
+        if self._scribe is None:
             return
-        if is_last:
-            self._close()
+        try:
+            if is_last:
+                self._scribe.stopped(now)
+                self._close()
+            else:
+                self._scribe.write_due(now)
+        except (sqlite3.Error, OSError) as err:
+            self._give_up(str(err), now)
 
     def _open(self, now: Moment) -> tuple[Scribe, Entry]:
         """And the entry to begin with."""
