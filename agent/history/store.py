@@ -47,8 +47,8 @@ class LogFull(sqlite3.OperationalError):
 class Store:
     """An open history. Whatever it does raises sqlite3.Error or OSError where the disk does not do as it should."""
 
-    def __init__(self, path: Path, max_entries: int, max_bytes: int) -> None:
-        """Opens or makes the file. Raises UnusableFile too."""
+    def __init__(self, path: Path, max_entries: int, max_bytes: int, *, check: bool = True) -> None:
+        """Opens or makes the file. `check`: read all of it for damage. Raises UnusableFile too."""
         self._log = Path(f"{path}-wal")
         self._max_entries = max_entries
         self._max_pages = (max(max_bytes, BYTES_MIN) - _LOG_ROOM_BYTES) // _PAGE_BYTES
@@ -56,7 +56,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
         try:
-            self._open()
+            self._open(check)
         except sqlite3.DatabaseError as err:
             self._db.close()
             if is_damage(err):
@@ -66,7 +66,7 @@ class Store:
             self._db.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, check: bool) -> None:
         has_tables = bool(self._one("SELECT count(*) FROM sqlite_schema"))
         if has_tables and self._one("PRAGMA application_id") != APPLICATION_ID:
             raise sqlite3.OperationalError("this is another program's database")
@@ -86,7 +86,7 @@ class Store:
         if not has_tables:
             marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};"
             self._db.executescript(f"BEGIN; {TABLES} {marks} COMMIT")
-        if (verdict := self._one("PRAGMA quick_check(1)")) != "ok":
+        if check and (verdict := self._one("PRAGMA quick_check(1)")) != "ok":
             raise UnusableFile(str(verdict))
         self._db.execute("UPDATE entry SET lasts = 0 WHERE lasts")  # of an agent that was killed
         self._keep_within_bounds()

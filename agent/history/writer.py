@@ -7,6 +7,7 @@ again. A damaged file is renamed to *.damaged, and a new one is begun.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import sqlite3
@@ -18,13 +19,15 @@ from pathlib import Path
 from agent.control import Decision, Event, Hold, Outcome
 from agent.history.entries import Entry, Moment, clock_now, of_decision, of_event, of_hold, sameness_of_hold
 from agent.history.scribe import Held, Item, Scribe, agent_entry
-from agent.history.store import Store, UnusableFile
+from agent.history.store import Store, UnusableFile, is_damage
 from agent.units import NS_PER_S
 
 log = logging.getLogger(__name__)
 
 QUEUE_MAX = 1024
 RETRY_S = 10
+WELL_S = 60
+"""A disk that is full takes a little now and then: it is well only after so long."""
 CLOSE_S = 2.0
 GATHER_S = 0.5
 """How long news may lie in the queue: kill -9 loses no more than this."""
@@ -120,29 +123,32 @@ class _File:
         self._path, self._max_entries, self._max_bytes, self._about = path, max_entries, max_bytes, about
         self._scribe: Scribe | None = None
         self._holds: Held | None = None
-        self._was_open = False
-        self._lost_before = 0
-        self._retry_monotonic_ns = 0
+        self._was_open = self._is_checked = False
+        self._lost_before = self._lost_when_told = 0
+        self._told_errors: set[str] = set()
+        self._failed_monotonic_ns: float = -math.inf
 
     def write(self, items: list[Item], now: Moment) -> None:
         """Never raises: what cannot be written is counted."""
-        self._holds = next((item for item in reversed(items) if isinstance(item, Held)), self._holds)
-        if self._scribe is None and now.monotonic_ns < self._retry_monotonic_ns:
+        holds, self._holds = self._holds, next((i for i in reversed(items) if isinstance(i, Held)), self._holds)
+        if self._scribe is None and not self._may_try(now):
             self.lost += len(items)
             return
+        told = items
         try:
             if self._scribe is None:
-                self._scribe, first = self._open(now)
-                entries = [item for item in items if isinstance(item, Entry)]
-                items = [first, *entries, *([self._holds] if self._holds else [])]
-            self.written += self._scribe.write(items, now)
+                self._scribe = self._open()
+                told = [self._first(self._scribe, now), *([holds] if holds else []), *items]
+            self.written += self._scribe.write(told, now)
         except (sqlite3.Error, OSError, UnusableFile) as err:
             self.lost += len(items)
-            self._give_up(str(err), now)
+            self._give_up(err, now)
+        else:
+            self._is_well(now)
 
     def write_due(self, now: Moment, *, is_last: bool) -> None:
         """What goes on, now and then; with `is_last` all of it, and that the agent stopped. Opens the file, too."""
-        if self._scribe is None and now.monotonic_ns >= self._retry_monotonic_ns:
+        if self._scribe is None and self._may_try(now):
             self.write([], now)
         if self._scribe is None:
             return
@@ -153,32 +159,44 @@ class _File:
             else:
                 self._scribe.write_due(now)
         except (sqlite3.Error, OSError) as err:
-            self._give_up(str(err), now)
+            self._give_up(err, now)
 
-    def _open(self, now: Moment) -> tuple[Scribe, Entry]:
-        """And the entry to begin with."""
+    def _may_try(self, now: Moment) -> bool:
+        return now.monotonic_ns - self._failed_monotonic_ns >= RETRY_S * NS_PER_S
+
+    def _open(self) -> Scribe:
+        bounds = self._max_entries, self._max_bytes
         try:
-            scribe = Scribe(Store(self._path, self._max_entries, self._max_bytes))
+            store = Store(self._path, *bounds, check=not self._is_checked)
         except UnusableFile as err:
             aside = f"{self._path}{_DAMAGED}"
             log.warning("history: %s cannot be used (%s); it is now %s, a new one is begun", self._path, err, aside)
             _move(self._path, aside)
-            scribe = Scribe(Store(self._path, self._max_entries, self._max_bytes))
-        missing, self._lost_before = self.lost - self._lost_before, self.lost
-        if not self._was_open:
-            first = scribe.started(self._about, now)
-        else:
-            first = agent_entry(f"history goes on; {missing} entries are missing: {self.error}", now)
-        if self.error:
-            log.warning("history: written again; %d entries are missing", missing)
-        self._was_open, self.error = True, None
-        return scribe, first
+            store = Store(self._path, *bounds, check=False)
+        self._is_checked = True
+        return Scribe(store)
 
-    def _give_up(self, error: str, now: Moment) -> None:
-        if error != self.error:
-            log.error("history: %s is not written: %s", self._path, error)
-        self.error = error
-        self._retry_monotonic_ns = now.monotonic_ns + RETRY_S * NS_PER_S
+    def _first(self, scribe: Scribe, now: Moment) -> Entry:
+        """The entry that a file which was opened begins with."""
+        if not self._was_open:
+            return scribe.started(self._about, now)
+        return agent_entry(f"goes on; {self.lost - self._lost_before} entries are missing: {self.error}", now)
+
+    def _is_well(self, now: Moment) -> None:
+        self._was_open, self.error, self._lost_before = True, None, self.lost
+        if self._told_errors and now.monotonic_ns - self._failed_monotonic_ns >= WELL_S * NS_PER_S:
+            log.warning("history: written again; %d entries are missing", self.lost - self._lost_when_told)
+            self._told_errors.clear()
+
+    def _give_up(self, error: Exception, now: Moment) -> None:
+        self.error = str(error)
+        if not self._told_errors:
+            self._lost_when_told = self._lost_before
+        if self.error not in self._told_errors:
+            self._told_errors.add(self.error)
+            log.error("history: %s is not written: %s", self._path, self.error)
+        self._is_checked &= not (isinstance(error, sqlite3.Error) and is_damage(error))
+        self._failed_monotonic_ns = now.monotonic_ns
         self._close()
 
     def _close(self) -> None:
