@@ -2,8 +2,8 @@
 
 A knob is held from the first write until it is at its base again. A text that is not what the executor left there is
 its owner's word: it is the new base, nothing of ours is on the knob any more, and the outcome is FOREIGN; what was to
-be written is not, because it was decided from another base. An owner who writes more than `foreign_writes_max` times in
-FOREIGN_WINDOW_S is left alone for as long as the group lives.
+be written is not, because it was decided from another base. An owner who writes more than three times in a
+minute is left alone for as long as the group lives.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,58 +20,33 @@ from typing import Self
 from agent.actuators import constraints, journal
 from agent.actuators.cgroup import Gone, Group, Hierarchies, Unsupported
 from agent.actuators.constraints import Key, Write
+from agent.actuators.holdings import Held, Holdings, keep_weight, look_at_weight
 from agent.actuators.journal import Contents, Entry, Journal, Lock
 from agent.actuators.report import Fate, Report, Restored
 from agent.actuators.view import look
+from agent.config import JOURNAL_PATH
 from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
 from agent.errors import HostError
 from agent.host import Host
-from agent.units import NS_PER_S
 
-FOREIGN_WRITES_MAX, FOREIGN_WINDOW_S = 3, 60
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(slots=True)
-class _Held:
-    group: Group
-    entry: Entry
-    text: str
-    """What is there as long as nobody else writes."""
-    is_companion: bool = False
-
-    def value(self, text: str) -> KnobValue:
-        return self.group.file_of(self.entry.knob).parse(text)
-
-    @property
-    def base(self) -> KnobValue:
-        return self.value(self.entry.base)
-
-    def is_ours(self, text: str) -> bool:
-        """cpu.idle, whoever writes it, changes the weight."""
-        return text == self.text or text in self.group.file_of(self.entry.knob).by_idle
 
 
 class Executor:
     """Opened with `open`; there is one per journal."""
 
-    def __init__(self, hierarchies: Hierarchies, lock: Lock, record: Journal, now_ns: Callable[[], int]) -> None:
+    def __init__(self, hierarchies: Hierarchies, lock: Lock, holdings: Holdings) -> None:
         self._hierarchies = hierarchies
         self._lock = lock
-        self._journal = record
-        self._now_ns = now_ns
-        self.foreign_writes_max = FOREIGN_WRITES_MAX
+        self._held = holdings
         self._groups: dict[int, Group] = {}
         """Those with a held knob; during a call also those that it looks at."""
-        self._held: dict[Key, _Held] = {}
-        self._states: dict[Key, KnobState] = {}
-        self._foreign_ns: dict[Key, deque[int]] = {}
         self.recovered = Report()
         """What a predecessor had left, and what became of it."""
 
     @classmethod
     def open(
-        cls, host: Host, journal_path: Path = journal.DEFAULT_PATH, now_ns: Callable[[], int] = time.monotonic_ns
+        cls, host: Host, journal_path: Path = JOURNAL_PATH, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> Executor:
         """Take the lock, and put back what a dead predecessor left (`recovered`).
 
@@ -85,7 +59,8 @@ class Executor:
         try:
             boot_id = _BOOT_ID.read_text().strip()
             left = journal.read(journal_path, boot_id)
-            executor = cls(hierarchies, lock, Journal(journal_path, boot_id, left.entries), now_ns)
+            record = Journal(journal_path, boot_id, left.entries)
+            executor = cls(hierarchies, lock, Holdings(record, now_ns))
             executor._adopt(left)
         except OSError as err:
             lock.close()
@@ -104,7 +79,7 @@ class Executor:
     @property
     def knobs(self) -> Mapping[Key, KnobState]:
         """The knobs that are held, and those that are left to their owners. A snapshot."""
-        return dict(self._states)
+        return dict(self._held.states)
 
     def apply(self, intents: Sequence[Intent]) -> tuple[Outcome, ...]:
         """Bring knobs where they are to be. One outcome per intent, in their order, then those of companions."""
@@ -126,23 +101,18 @@ class Executor:
         """Look whether somebody else has written what is held, and whether what gave way can go back. Once per tick."""
         noticed = []
         for key, held in list(self._held.items()):
-            intent = Intent(key[0], held.group.path, key[1], held.value(held.text))
+            intent = Intent(key[0], held.group.path, key[1], held.current)
             outcome = self._unfit(intent)
             if outcome and outcome.result is Result.FOREIGN:
                 noticed.append(outcome)
         settled = self._reach({}) if noticed else {}
         with contextlib.suppress(OSError):  # the old file stands
-            self._journal.compact()
+            self._held.journal.compact()
         return (*noticed, *settled.values())
 
     def forget(self, group_ids: Iterable[int]) -> None:
         """These groups are gone."""
-        gone = frozenset(group_ids)
-        for key in [key for key in self._held if key[0] in gone]:
-            self._free(key)
-        for key in [key for key in self._foreign_ns if key[0] in gone]:
-            del self._foreign_ns[key]
-            self._states.pop(key, None)
+        self._held.forget(frozenset(group_ids))
         self._close_unused()
 
     def restore(self) -> Report:
@@ -167,8 +137,8 @@ class Executor:
             group.close()
         self._groups.clear()
         self._held.clear()
-        self._states.clear()
-        self._journal.close()
+        self._held.states.clear()
+        self._held.journal.close()
         self._lock.close()
 
     def _adopt(self, left: Contents) -> None:
@@ -181,7 +151,7 @@ class Executor:
             lost.append(fate)
             # A damaged journal may lack the record of what we wrote.
             if fate.fate is Fate.GONE or (fate.fate is Fate.FOREIGN and not left.is_damaged):
-                self._journal.free(key)
+                self._held.journal.free(key)
         report = self.restore()
         self.recovered = Report((*report.items, *lost), left.notes)
 
@@ -199,7 +169,7 @@ class Executor:
             return replace(lost, fate=Fate.REFUSED, why=err.strerror)
         if text not in (entry.base, *entry.wrote):
             return replace(lost, fate=Fate.FOREIGN, found=text)
-        self._held[key] = _Held(group, entry, text)
+        self._held[key] = Held(group, entry, text)
         return None
 
     def _group(self, group_id: int, path: str) -> Group:
@@ -212,8 +182,8 @@ class Executor:
     def _unfit(self, intent: Intent) -> Outcome | None:
         """Why there is nothing to plan for this intent."""
         key = intent.group_id, intent.knob
-        state = self._states.get(key)
-        if state and state.is_foreign:
+        if self._held.is_foreign(key):
+            state = self._held.states[key]
             return Outcome(intent, Result.FOREIGN, state.current, state.current)
         try:
             text = self._group(intent.group_id, intent.path).read(intent.knob)
@@ -221,6 +191,10 @@ class Executor:
             return self._failed(intent, err)
         held = self._held.get(key)
         return self._foreign(intent, held, text) if held and not held.is_ours(text) else None
+
+    def _foreign(self, intent: Intent, held: Held, text: str) -> Outcome:
+        value = self._held.yield_to_owner(held, text)
+        return Outcome(intent, Result.FOREIGN, value, value)
 
     def _reach(self, goals: Mapping[Key, KnobValue]) -> dict[Key, Outcome]:
         """Plan and write. Outcomes of goals that were refused or written, and of companions."""
@@ -260,13 +234,13 @@ class Executor:
         text = base if file.parse(base) == intent.value else file.format(intent.value)
         if text == found:
             if held:
-                self._settle(held, found)
+                self._held.settle(held, found)
             return Outcome(intent, Result.UNCHANGED, value, value)
         wrote = (found, text) if held else (text,)
         try:
             if knob is Knob.IDLE and intent.value:
-                self._keep_weight(group)
-            held = self._announced(group, Entry(group.id, group.directory_id(knob), group.path, knob, base, wrote))
+                keep_weight(self._held, group)
+            held = self._held.announce(group, knob, base, wrote)
         except OSError as err:
             return _refused(intent, err.errno, f"the journal cannot be written: {err.strerror}", value)
         held.is_companion, held.text = is_companion, found
@@ -274,81 +248,20 @@ class Executor:
             group.write(knob, text)
             after = group.read(knob)
         except OSError as err:
-            self._settle(held, found)
-            self._look_at_weight(group)
+            self._held.settle(held, found)
+            look_at_weight(self._held, group)
             return _refused(intent, err.errno, err.strerror, value)
         if after != text:
             return self._foreign(intent, held, after)
-        self._settle(held, after)
+        self._held.settle(held, after)
         if knob is Knob.IDLE:
-            self._look_at_weight(group)
+            look_at_weight(self._held, group)
         return Outcome(intent, Result.APPLIED, value, file.parse(after))
-
-    def _announced(self, group: Group, entry: Entry) -> _Held:
-        """On record, and held. OSError: neither."""
-        self._journal.announce(entry)
-        held = self._held.get(entry.key)
-        if held is None:
-            held = self._held[entry.key] = _Held(group, entry, entry.base)
-        held.entry = entry
-        return held
-
-    def _settle(self, held: _Held, text: str) -> None:
-        """This is what is there now."""
-        held.text = text
-        if text == held.entry.base:
-            self._free(held.entry.key)
-        else:
-            self._states[held.entry.key] = KnobState(held.base, held.value(text))
-
-    def _free(self, key: Key) -> None:
-        """Nothing of ours is on it."""
-        del self._held[key]
-        self._states.pop(key, None)
-        with contextlib.suppress(OSError):  # then it will be found as it was
-            self._journal.free(key)
-
-    def _foreign(self, intent: Intent, held: _Held, text: str) -> Outcome:
-        """Its owner has written it: that is the base now."""
-        key, value, now_ns = held.entry.key, held.value(text), self._now_ns()
-        self._free(key)
-        times_ns = self._foreign_ns.setdefault(key, deque())
-        times_ns.append(now_ns)
-        while now_ns - times_ns[0] > FOREIGN_WINDOW_S * NS_PER_S:
-            times_ns.popleft()
-        if len(times_ns) > self.foreign_writes_max:
-            self._states[key] = KnobState(value, value, is_foreign=True)
-        return Outcome(intent, Result.FOREIGN, value, value)
-
-    def _keep_weight(self, group: Group) -> None:
-        """cpu.idle = 1 overwrites the weight, and cpu.idle = 0 makes it the default. OSError: it cannot be recorded."""
-        try:
-            text, by_idle = group.read(Knob.WEIGHT), group.file_of(Knob.WEIGHT).by_idle
-        except (Gone, Unsupported):
-            return
-        held = self._held.get((group.id, Knob.WEIGHT))
-        if held or text not in by_idle[-1:]:
-            base = held.entry.base if held else text
-            directory_id = group.directory_id(Knob.WEIGHT)
-            entry = Entry(group.id, directory_id, group.path, Knob.WEIGHT, base, (text, *by_idle))
-            self._announced(group, entry).is_companion = True
-
-    def _look_at_weight(self, group: Group) -> None:
-        """After cpu.idle was written. While we make it 1, a weight that looks like its base is not: it will be lost."""
-        held = self._held.get((group.id, Knob.WEIGHT))
-        if held is None:
-            return
-        with contextlib.suppress(Gone, OSError):
-            held.text = group.read(Knob.WEIGHT)
-            if (group.id, Knob.IDLE) not in self._held or group.read(Knob.IDLE) == "0":
-                self._settle(held, held.text)
-            else:
-                self._states[held.entry.key] = KnobState(held.base, held.value(held.text))
 
     def _failed(self, intent: Intent, err: Exception) -> Outcome:
         if isinstance(err, Gone):
             if (intent.group_id, intent.knob) in self._held:
-                self._free((intent.group_id, intent.knob))
+                self._held.free((intent.group_id, intent.knob))
             return Outcome(intent, Result.GONE)
         if isinstance(err, Unsupported):
             return Outcome(intent, Result.UNSUPPORTED)
@@ -378,14 +291,14 @@ def _refused(intent: Intent, number: int | None, text: str | None, value: KnobVa
     return Outcome(intent, Result.REFUSED, value, value, number, text)
 
 
-def _read(held: _Held) -> str | None:
+def _read(held: Held) -> str | None:
     try:
         return held.group.read(held.entry.knob)
     except (Gone, Unsupported, OSError):
         return None
 
 
-def _restored(held: _Held, found: str | None, outcome: Outcome | None) -> Restored:
+def _restored(held: Held, found: str | None, outcome: Outcome | None) -> Restored:
     """`outcome`: of the last write; None: it was put back along with another knob."""
     entry = held.entry
     told = Restored(entry.group_id, entry.path, entry.knob, Fate.RESTORED, entry.base, found)

@@ -28,7 +28,6 @@ from agent.errors import HostError
 FORMAT = 1
 RECORDS_MAX = 4_096
 """Then what still counts is written to a new file: 4096 lines are about 0.7 MB."""
-DEFAULT_PATH = Path("/run/slackwater/journal")
 
 Key = tuple[int, Knob]
 

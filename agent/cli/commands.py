@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from agent import __version__, status
 from agent.cli import control_commands
 from agent.cli.options import Seconds, config_option, json_option
-from agent.config import Config, load_config
+from agent.config import JOURNAL_PATH, Config, load_config
 from agent.config_explain import one_line, reference
 from agent.control import Enforce
 from agent.errors import HostError, SlackwaterError, UsageError
@@ -217,6 +217,24 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
 cli.add_command(control_commands.explain)
 cli.add_command(control_commands.history)
 cli.add_command(control_commands.status)
+
+
+@cli.command()
+@json_option
+@click.option("--journal", "journal_path", type=click.Path(path_type=Path), default=JOURNAL_PATH, show_default=True)
+@click.pass_obj
+def restore(world: World, as_json: bool, journal_path: Path) -> None:
+    """Put back, as it was found, what an agent has changed that is not running any more."""
+    from agent.actuators.executor import Executor
+    from agent.actuators.report import Report
+    from agent.cli.restore import document, lines
+
+    report = Report()
+    if journal_path.exists():
+        with Executor.open(world.host(), journal_path) as executor:
+            report = executor.recovered
+    click.echo(json.dumps(document(report)) if as_json else "\n".join(lines(report)))
+    sys.exit(int(not report.is_complete))
 
 
 @cli.group("config")
