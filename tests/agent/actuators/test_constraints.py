@@ -63,10 +63,10 @@ class Agent:
         self.kernel, self.base, self.companions = kernel, dict[Key, KnobValue](), frozenset[Key]()
 
     def reach(self, goals: Mapping[Key, KnobValue]) -> Mapping[Key, str]:
-        before, view = self.kernel.current(), self.kernel.view(self.base, self.companions)
+        view = self.kernel.view(self.base, self.companions)
         planned = plan(goals, view)
         for write in planned.writes:
-            self.hold(write, before)
+            self.hold(write, self.kernel.current())
             self.kernel.write(write)
         reached = goals.keys() - planned.refused.keys()
         written = {(write.group_id, write.knob) for write in planned.writes}
