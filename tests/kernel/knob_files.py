@@ -26,14 +26,13 @@ class KnobTree:
     hierarchies: Hierarchies
 
     def make(self, name: str) -> None:
-        """The group, in each hierarchy that has a knob; those above it are there. On v1 cpusets begin as their parent's."""
+        """The group, in each hierarchy that has a knob; those above it are there. On v1 its cpuset is its parent's."""
         for mount in self._mounts():
             path = self._at(mount, name)
-            if (path / "cgroup.controllers").exists() or (path.parent / "cgroup.controllers").exists():
-                has = (path.parent / "cgroup.controllers").read_text().split()
-                (path.parent / "cgroup.subtree_control").write_text(
-                    " ".join(f"+{c}" for c in V2_CONTROLLERS if c in has)
-                )
+            controllers = path.parent / "cgroup.controllers"
+            if controllers.exists():
+                there = set(controllers.read_text().split()).intersection(V2_CONTROLLERS)
+                (path.parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in there))
             path.mkdir()
             for file in ("cpuset.mems", "cpuset.cpus"):
                 if self.has(Knob.CPUSET) == 1 and (path / file).exists():
