@@ -99,6 +99,14 @@ class Group:
             except Gone:
                 continue
 
+    def narrows_newcomers(self) -> bool:
+        """On v1 a child cannot have a CPU that its parent has not: a runtime that gives a new container the CPUs of its
+        specification would be refused. So only groups without children may have a narrower set. Unsupported.
+        """
+        place, _ = self._hierarchies.of_knob(Knob.CPUSET)
+        without_children = 2
+        return place.version == 1 and os.fstat(self._directory(place)).st_nlink > without_children
+
     def close(self) -> None:
         for fd in (*self._files.values(), *self._directories.values()):
             os.close(fd)

@@ -35,8 +35,9 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Executor:
     """Opened with `open`; there is one per journal."""
 
-    def __init__(self, hierarchies: Hierarchies, lock: Lock, holdings: Holdings) -> None:
+    def __init__(self, hierarchies: Hierarchies, own_path: str | None, lock: Lock, holdings: Holdings) -> None:
         self._hierarchies = hierarchies
+        self._own_path = own_path
         self._lock = lock
         self._held = holdings
         self._groups: dict[int, Group] = {}
@@ -60,7 +61,7 @@ class Executor:
             boot_id = _BOOT_ID.read_text().strip()
             left = journal.read(journal_path, boot_id)
             record = Journal(journal_path, boot_id, left.entries)
-            executor = cls(hierarchies, lock, Holdings(record, now_ns))
+            executor = cls(hierarchies, host.own_cgroup, lock, Holdings(record, now_ns))
             executor._adopt(left)
         except OSError as err:
             lock.close()
@@ -94,6 +95,7 @@ class Executor:
                 else:
                     goals[key] = intent.value
         written = self._reach(goals)
+        self._close_unused()
         told = [_told(intent, goals, outcomes, written) for intent in intents]
         return (*told, *(outcome for key, outcome in written.items() if key not in goals))
 
@@ -106,6 +108,7 @@ class Executor:
             if outcome and outcome.result is Result.FOREIGN:
                 noticed.append(outcome)
         settled = self._reach({}) if noticed else {}
+        self._close_unused()
         with contextlib.suppress(OSError):  # the old file stands
             self._held.journal.compact()
         return (*noticed, *settled.values())
@@ -186,11 +189,21 @@ class Executor:
             state = self._held.states[key]
             return Outcome(intent, Result.FOREIGN, state.current, state.current)
         try:
-            text = self._group(intent.group_id, intent.path).read(intent.knob)
+            group = self._group(intent.group_id, intent.path)
+            text = group.read(intent.knob)
         except (Gone, Unsupported, OSError) as err:
             return self._failed(intent, err)
         held = self._held.get(key)
-        return self._foreign(intent, held, text) if held and not held.is_ours(text) else None
+        if held and not held.is_ours(text):
+            return self._foreign(intent, held, text)
+        if intent.knob is Knob.FREEZE and intent.value and self._is_mine(group):
+            return _refused(intent, errno.EDEADLK, "the agent is in this group, and would never thaw it")
+        if intent.knob is Knob.CPUSET and not held and group.narrows_newcomers():
+            return Outcome(intent, Result.UNSUPPORTED, kernel_text="cgroup v1: a new group below it could not start")
+        return None
+
+    def _is_mine(self, group: Group) -> bool:
+        return self._own_path is not None and f"{self._own_path}/".startswith(f"{group.path.rstrip('/')}/")
 
     def _foreign(self, intent: Intent, held: Held, text: str) -> Outcome:
         value = self._held.yield_to_owner(held, text)
@@ -213,7 +226,6 @@ class Executor:
         for write in plan.writes:
             key = write.group_id, write.knob
             outcomes[key] = self._put(write, is_companion=key not in goals or key in plan.refused)
-        self._close_unused()
         return outcomes
 
     def _put(self, write: Write, *, is_companion: bool = False) -> Outcome:
@@ -236,11 +248,11 @@ class Executor:
             if held:
                 self._held.settle(held, found)
             return Outcome(intent, Result.UNCHANGED, value, value)
-        wrote = (found, text) if held else (text,)
         try:
             if knob is Knob.IDLE and intent.value:
                 keep_weight(self._held, group)
-            held = self._held.announce(group, knob, base, wrote)
+            if held is None or text != base:  # back to the base it goes even if the journal is full
+                held = self._held.announce(group, knob, base, (found, text) if held else (text,))
         except OSError as err:
             return _refused(intent, err.errno, f"the journal cannot be written: {err.strerror}", value)
         held.is_companion, held.text = is_companion, found

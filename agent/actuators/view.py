@@ -36,8 +36,8 @@ def look(
         if knob in reader.strict:
             reader.add_above(groups[group_id], knob)
     for (group_id, knob), value in goals.items():
-        if knob in reader.strict and _tightens(value, reader.current.get((group_id, knob))):
-            reader.add_below(groups[group_id], knob)
+        if knob is Knob.QUOTA and knob in reader.strict and _tightens(value, reader.current.get((group_id, knob))):
+            reader.add_below(groups[group_id])
     return View(
         current=reader.current,
         base=base,
@@ -86,15 +86,16 @@ class _Reader:
             self.parent[below.id] = above.id
             below = above
 
-    def add_below(self, group: Group, knob: Knob) -> None:
+    def add_below(self, group: Group) -> None:
+        """Every group below, for its quota. One on v1 whose CPUs are narrowed has none (Group.narrows_newcomers)."""
         for child in group.children():
             known = self._groups.get(child.id)
             if known:
                 child.close()
             below = self._kept(known or child)
             self.parent[below.id] = group.id
-            self.add(below, knob)
-            self.add_below(below, knob)
+            self.add(below, Knob.QUOTA)
+            self.add_below(below)
 
     def _kept(self, group: Group) -> Group:
         self._groups[group.id] = self._by_path[group.path] = group
@@ -112,6 +113,6 @@ def _is_within(path: str, tops: tuple[str, ...]) -> bool:
 
 def _tightens(new: KnobValue, old: KnobValue) -> bool:
     """For one child or another it may be too little."""
-    if isinstance(new, tuple) or isinstance(old, tuple):
-        return new != old
+    assert not isinstance(new, tuple)
+    assert not isinstance(old, tuple)
     return new is not None and (old is None or new < old)
