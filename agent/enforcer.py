@@ -74,7 +74,7 @@ class Enforcer:
             self._executor = self._stack.enter_context(Executor.open(self._host, self._run_folder / "journal"))
             self._stack.callback(self._take_back)
             _say("a predecessor's", self._executor.recovered)
-            self._executor.foreign_writes_max = self._config.enforce.foreign_writes_per_min
+            self._executor.tolerate(self._config.enforce.foreign_writes_per_min)
             self._open_history()
             self._open_outlets()
         except BaseException:
@@ -91,7 +91,7 @@ class Enforcer:
         self._control = self._new_control(config)
         self._state = self._control.initial()
         self._config = config
-        self._executor.foreign_writes_max = config.enforce.foreign_writes_per_min
+        self._executor.tolerate(config.enforce.foreign_writes_per_min)
         self._outlets.close()
         self._open_outlets()
 

@@ -2,8 +2,8 @@
 
 A knob is held from the first write until it is at its base again. A text that is not what the executor left there is
 its owner's word: it is the new base, nothing of ours is on the knob any more, and the outcome is FOREIGN; what was to
-be written is not, because it was decided from another base. An owner who writes more than three times in a
-minute is left alone for as long as the group lives.
+be written is not, because it was decided from another base. An owner who writes too often (`tolerate`) is
+left alone for as long as the group lives.
 """
 
 from __future__ import annotations
@@ -81,6 +81,10 @@ class Executor:
     def knobs(self) -> Mapping[Key, KnobState]:
         """The knobs that are held, and those that are left to their owners. A snapshot."""
         return dict(self._held.states)
+
+    def tolerate(self, foreign_writes_per_min: int) -> None:
+        """A knob that its owner writes more often is left alone."""
+        self._held.foreign_writes_max = foreign_writes_per_min
 
     def apply(self, intents: Sequence[Intent]) -> tuple[Outcome, ...]:
         """Bring knobs where they are to be. One outcome per intent, in their order, then those of companions."""

@@ -51,6 +51,7 @@ class Holdings(dict[Key, Held]):
         self.journal = journal
         self.states: dict[Key, KnobState] = {}
         """Of those held, and of those left to their owners."""
+        self.foreign_writes_max = FOREIGN_WRITES_MAX
         self._now_ns = now_ns
         self._foreign_ns: dict[Key, deque[int]] = {}
 
@@ -85,7 +86,7 @@ class Holdings(dict[Key, Held]):
         times_ns.append(now_ns)
         while now_ns - times_ns[0] > FOREIGN_WINDOW_S * NS_PER_S:
             times_ns.popleft()
-        if len(times_ns) > FOREIGN_WRITES_MAX:
+        if len(times_ns) > self.foreign_writes_max:
             self.states[key] = KnobState(value, value, is_foreign=True)
         return value
 
