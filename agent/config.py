@@ -20,7 +20,6 @@ from agent.errors import ConfigError
 from agent.records import Qos
 
 DEFAULT_PATH = Path("/etc/slackwater/slackwater.toml")
-JOURNAL_PATH = Path("/run/slackwater/journal")
 """What the agent has changed, and as what it found it; in /run, because it has the lifetime of the cgroups."""
 FILE_BYTES_MAX = 1 << 20
 WINDOW_TICKS_MAX = 3600

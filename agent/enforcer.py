@@ -38,6 +38,7 @@ from agent.decisions.plugins import load_plugins
 from agent.history.entries import clock_now
 from agent.history.writer import HistoryWriter
 from agent.host import Host
+from agent.paths import journal_path, status_path
 from agent.records import Group, Profile, Tick
 from agent.samples.settings import SettingsReader
 from agent.samples.topology import TopologyReader
@@ -46,7 +47,6 @@ from native.probe import Throttle
 
 log = logging.getLogger(__name__)
 
-RUN_FOLDER = Path("/run/slackwater")
 REACTIONS_KEPT = 1000
 REACTION_QUANTILES = (0.5, 0.99, 1.0)
 
@@ -54,8 +54,8 @@ REACTION_QUANTILES = (0.5, 0.99, 1.0)
 class Enforcer:
     """A context manager, in the loop's thread. HostError: another agent enforces here. ConfigError: see Control."""
 
-    def __init__(self, config: Config, host: Host, run_folder: Path = RUN_FOLDER) -> None:
-        self._config, self._host, self._run_folder = config, host, run_folder
+    def __init__(self, config: Config, host: Host) -> None:
+        self._config, self._host = config, host
         self._stack = contextlib.ExitStack()
         self._settings, self._topology = SettingsReader(host), TopologyReader()
         self._last: tuple[Tick, Profile] | None = None
@@ -71,7 +71,7 @@ class Enforcer:
         self._control = self._new_control(self._config)
         self._state = self._control.initial()
         try:
-            self._executor = self._stack.enter_context(Executor.open(self._host, self._run_folder / "journal"))
+            self._executor = self._stack.enter_context(Executor.open(self._host, journal_path()))
             self._stack.callback(self._take_back)
             _say("a predecessor's", self._executor.recovered)
             self._executor.tolerate(self._config.enforce.foreign_writes_per_min)
@@ -215,7 +215,7 @@ class Enforcer:
         """What a change of the configuration replaces: the status file and the readers of services' latencies."""
         self._outlets = contextlib.ExitStack()
         self._status = StatusFile(
-            self._run_folder / "status.json",
+            status_path(),
             version=__version__,
             tick_s=self._config.agent.tick_s,
             enforce=self._config.enforce.mode,

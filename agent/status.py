@@ -26,7 +26,6 @@ from agent.history.schema import stored
 from agent.samples.files import read_file
 from agent.units import NS_PER_S, ticks_to_ns
 
-DEFAULT_PATH = Path("/run/slackwater/status.json")
 SCHEMA = 1
 DECISIONS_MAX = 5
 STALE_TICKS, STALE_S_MIN = 3, 3.0
@@ -243,7 +242,7 @@ def write_atomically(path: Path, temporary: str, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def read_status(path: Path = DEFAULT_PATH) -> Status | None:
+def read_status(path: Path) -> Status | None:
     """None: no agent has left one. Raises HostError."""
     try:
         data = path.read_bytes()

@@ -24,7 +24,6 @@ from agent.actuators.holdings import Held, Holdings, keep_weight, look_at_weight
 from agent.actuators.journal import Contents, Entry, Journal, Lock
 from agent.actuators.report import Fate, Report, Restored
 from agent.actuators.view import look
-from agent.config import JOURNAL_PATH
 from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
 from agent.errors import HostError
 from agent.host import Host
@@ -46,9 +45,7 @@ class Executor:
         """What a predecessor had left, and what became of it."""
 
     @classmethod
-    def open(
-        cls, host: Host, journal_path: Path = JOURNAL_PATH, now_ns: Callable[[], int] = time.monotonic_ns
-    ) -> Executor:
+    def open(cls, host: Host, journal_path: Path, now_ns: Callable[[], int] = time.monotonic_ns) -> Executor:
         """Take the lock, and put back what a dead predecessor left (`recovered`).
 
         HostError: there are no groups, another agent enforces (its process is named), or the journal cannot be used.

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 from msgspec.structs import replace
 
-from agent import __version__, status
+from agent import __version__, paths
 from agent.cli import control_commands
 from agent.cli.options import Seconds, config_option, json_option
-from agent.config import JOURNAL_PATH, Config, load_config
+from agent.config import Config, load_config
 from agent.config_explain import one_line, reference
 from agent.control import Enforce
-from agent.errors import HostError, SlackwaterError, UsageError
+from agent.errors import ConfigError, HostError, SlackwaterError, UsageError
 from agent.history.entries import Moment, clock_now
 from agent.host import Host, probe
 
@@ -52,7 +52,13 @@ class RunningAgent(Protocol):
 class World:
     """What the commands need of the outside; tests give another one as the context's object."""
 
-    status_path = status.DEFAULT_PATH
+    @property
+    def journal_path(self) -> Path:
+        return paths.journal_path()
+
+    @property
+    def status_path(self) -> Path:
+        return paths.status_path()
 
     def clock(self) -> Moment:
         return clock_now()
@@ -221,17 +227,22 @@ cli.add_command(control_commands.status)
 
 @cli.command()
 @json_option
-@click.option("--journal", "journal_path", type=click.Path(path_type=Path), default=JOURNAL_PATH, show_default=True)
+@click.option("--after-service", is_flag=True, help="For ExecStopPost=: not after a clean end with on_exit = keep.")
+@config_option
 @click.pass_obj
-def restore(world: World, as_json: bool, journal_path: Path) -> None:
+def restore(world: World, as_json: bool, after_service: bool, config_path: Path | None) -> None:
     """Put back, as it was found, what an agent has changed that is not running any more."""
+    if after_service and os.environ.get("SERVICE_RESULT") == "success":
+        with contextlib.suppress(ConfigError):  # then nobody has said keep
+            if load_config(config_path).enforce.on_exit == "keep":
+                return
     from agent.actuators.executor import Executor
     from agent.actuators.report import Report
     from agent.cli.restore import document, lines
 
     report = Report()
-    if journal_path.exists():
-        with Executor.open(world.host(), journal_path) as executor:
+    if world.journal_path.exists():
+        with Executor.open(world.host(), world.journal_path) as executor:
             report = executor.recovered
     click.echo(json.dumps(document(report)) if as_json else "\n".join(lines(report)))
     sys.exit(int(not report.is_complete))
