@@ -141,7 +141,7 @@ def _find(known: list[KnownGroup], pattern: str, world: World) -> list[KnownGrou
         return []
     paths = list(dict.fromkeys(group.path for group in known))
     names = {path.rpartition("/")[2]: path for path in paths} | {path: path for path in paths}
-    near = dict.fromkeys(names[name] for name in difflib.get_close_matches(pattern, names, n=NEAR_MAX, cutoff=0.5))
+    near = dict.fromkeys(names[name] for name in difflib.get_close_matches(pattern, names, n=NEAR_MAX))
     hint = f"near are {', '.join(near)}" if near else f"it tells of {counted(len(paths), 'group')}"
     raise UsageError(f"no group in the history matches {pattern!r}; {hint}")
 

@@ -13,7 +13,6 @@ from agent.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 _ON_OFF = {0: "off", 1: "on"}
 _TIME_UNITS = {"ns": 1, "us": NS_PER_US, "ms": NS_PER_MS, "s": NS_PER_S}
-_LONG = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def knob_value(knob: Knob, value: KnobValue) -> str:
@@ -83,14 +82,14 @@ def _input(name: str, value: float | str) -> str:
         return f"{name} not known"
     if name.endswith("_pct_s"):
         return f"{name.removesuffix('_pct_s')} {value:.3g} % x s"
-    stem, _, unit = name.rpartition("_")
-    if stem and unit in _TIME_UNITS:
-        seconds = value * _TIME_UNITS[unit] / NS_PER_S
-        return f"{stem} {elapsed(seconds) if seconds >= 60 else duration(value * _TIME_UNITS[unit])}"
     if name.endswith("_bytes_per_s"):
         return f"{name.removesuffix('_bytes_per_s')} {size(value)}/s"
     if name.endswith("_per_s"):
         return f"{name.removesuffix('_per_s')} {value:.3g}/s"
+    stem, _, unit = name.rpartition("_")
+    if stem and unit in _TIME_UNITS:
+        seconds = value * _TIME_UNITS[unit] / NS_PER_S
+        return f"{stem} {elapsed(seconds) if seconds >= 60 else duration(value * _TIME_UNITS[unit])}"
     match unit if stem else "":
         case "bytes":
             return f"{stem} {size(value)}"
@@ -106,12 +105,20 @@ def _input(name: str, value: float | str) -> str:
 
 def elapsed(seconds: float) -> str:
     """In the two largest units: 3min 20s; below a minute one: 4.2s."""
-    if seconds < 60:
-        return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.1f}s".replace(".0s", "s")
-    index = next(i for i, (unit_s, _) in enumerate(_LONG) if seconds >= unit_s)
-    (large_s, large), (small_s, small) = _LONG[index], _LONG[index + 1]
-    whole, rest = divmod(round(seconds / small_s) * small_s, large_s)
-    return f"{whole}{large}" + (f" {rest // small_s}{small}" if rest else "")
+    if seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + "s"
+    if (whole_s := round(seconds)) < 60:
+        return f"{whole_s}s"
+    if whole_s < 3600:
+        return _two(whole_s, 60, "min", "s")
+    if (minutes := round(seconds / 60)) < 24 * 60:
+        return _two(minutes, 60, "h", "min")
+    return _two(round(seconds / 3600), 24, "d", "h")
+
+
+def _two(count: int, per_large: int, large: str, small: str) -> str:
+    whole, rest = divmod(count, per_large)
+    return f"{whole}{large}" + (f" {rest}{small}" if rest else "")
 
 
 def clock_time(wall_ns: int, now_wall_ns: int) -> str:
