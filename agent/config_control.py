@@ -388,5 +388,6 @@ class HistoryConfig(Section, frozen=True):
         ),
     ] = 100_000
     max_mib: Annotated[
-        int, Meta(ge=1, le=10_240, description="The same for the size of the file.", extra={"unit": "MiB"})
+        int,
+        Meta(ge=8, le=10_240, description="The same for all that it takes on the disk.", extra={"unit": "MiB"}),
     ] = 64

@@ -16,12 +16,12 @@ from agent.cli.words import counted
 from agent.config import load_config
 from agent.errors import HostError, UsageError
 from agent.history.entries import Entry, Kind
-from agent.history.reader import HistoryReader, KnownGroup, matching
 from agent.status import Life, Status, life_of, read_status
 from agent.units import NS_PER_S
 
 if TYPE_CHECKING:
     from agent.cli.commands import World
+    from agent.history.reader import HistoryReader, KnownGroup
 
 WIDTH_DEFAULT = 120
 NEAR_MAX = 3
@@ -44,10 +44,10 @@ def explain(world: World, group: str, since_s: float, config_path: Path | None) 
 
     now_ns = world.clock().wall_ns
     since_ns = now_ns - int(since_s * NS_PER_S)
-    with _open_history(config_path) as history:
-        groups = _find(history.groups(), group, world)
-        own = _own_entries(history, groups, since_ns)
-        around = history.entries(since_wall_ns=since_ns, kinds=(Kind.HOLD, Kind.AGENT))
+    with _open_history(config_path) as kept:
+        groups = _find(kept.groups(), group, world)
+        own = _own_entries(kept, groups, since_ns)
+        around = kept.entries(since_wall_ns=since_ns, kinds=(Kind.HOLD, Kind.AGENT))
     state, life = _status_and_life(world)
     told = sorted({entry.id: entry for entry in (*own, *around)}.values(), key=lambda entry: entry.begin.wall_ns)
     paths = list(dict.fromkeys(item.path for item in groups))
@@ -72,9 +72,10 @@ def history(
     """List what was decided, held and told, the newest last."""
     now_ns = world.clock().wall_ns
     since_ns = 0 if since_s is None else now_ns - int(since_s * NS_PER_S)
-    with _open_history(config_path) as history:
-        groups = _find(history.groups(), group, world) if group is not None else None
-        entries = history.entries(since_wall_ns=since_ns, groups=groups, limit=limit)
+    with _open_history(config_path) as kept:
+        groups = _find(kept.groups(), group, world) if group is not None else None
+        ids = None if groups is None else {group.id for group in groups}
+        entries = kept.entries(since_wall_ns=since_ns, ids=ids, limit=limit)
     if as_json:
         from agent.cli.control_document import history_document
 
@@ -109,23 +110,18 @@ def _own_entries(history: HistoryReader, groups: list[KnownGroup], since_ns: int
     """Of these groups, and how the settings were given back that had been turned for their sake: what is given back
     is so because nobody needs it any more, and is told of nobody.
     """
-    ever = history.entries(groups=groups)
-    turned = {
-        (outcome.intent.group_id, outcome.intent.knob): outcome.intent.path
-        for entry in ever
-        for outcome in entry.outcomes
-        if not entry.gives_back
-    }
-    others = [KnownGroup(group_id, path) for (group_id, _), path in turned.items()]
+    turned = history.turned_for(groups)
     back = [
         entry
-        for entry in history.entries(since_wall_ns=since_ns, groups=others, kinds=(Kind.DECISION,))
+        for entry in history.entries(since_wall_ns=since_ns, ids={id for id, _ in turned}, kinds=(Kind.DECISION,))
         if entry.gives_back and any((o.intent.group_id, o.intent.knob) in turned for o in entry.outcomes)
     ]
-    return [entry for entry in ever if entry.lasts or entry.end_wall_ns >= since_ns] + back
+    return history.entries(since_wall_ns=since_ns, ids={group.id for group in groups}) + back
 
 
 def _open_history(config_path: Path | None) -> HistoryReader:
+    from agent.history.reader import HistoryReader
+
     config = load_config(config_path).history
     if not config.enabled and not Path(config.path).exists():
         raise HostError("no history: history.enabled is false", path=config.path)
@@ -134,6 +130,8 @@ def _open_history(config_path: Path | None) -> HistoryReader:
 
 def _find(known: list[KnownGroup], pattern: str, world: World) -> list[KnownGroup]:
     """Those that the pattern means; none for a group that is there and of which nothing was ever told."""
+    from agent.history.reader import matching
+
     if found := matching(known, pattern):
         return found
     cpu = world.host().cpu

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from agent.control import Outcome
+from agent.control import Knob, Outcome
 from agent.discovery.rules import glob_regex
 from agent.errors import HostError
 from agent.history.entries import Entry, Kind
@@ -77,18 +77,17 @@ class HistoryReader:
         self,
         *,
         since_wall_ns: int = 0,
-        groups: Collection[KnownGroup] | None = None,
+        ids: Collection[int] | None = None,
         kinds: Collection[Kind] = tuple(Kind),
         limit: int | None = None,
     ) -> list[Entry]:
         """The newest `limit` entries that were so at or after `since_wall_ns`, in the order of writing.
 
-        With `groups`: decisions for their sake or that turned one of their knobs, and events of them.
+        With the `ids` of groups: decisions for their sake or that turned one of their knobs, and events of them.
         """
         where = f"(end_wall_ns >= ? OR lasts) AND kind IN ({', '.join('?' * len(kinds))})"
-        if groups is not None:
-            wanted = {signed(group.id) for group in groups}
-            self._db.create_function("wanted", 1, lambda id: id in wanted, deterministic=True)
+        if ids is not None:
+            self._want(ids)
             where += " AND (wanted(group_id) OR id IN (SELECT entry_id FROM outcome WHERE wanted(group_id)))"
         rows = self._all(
             f"SELECT * FROM entry WHERE {where} ORDER BY id DESC LIMIT ?",
@@ -97,6 +96,20 @@ class HistoryReader:
         rows.reverse()
         outcomes = self._outcomes([row["id"] for row in rows])
         return [entry_of(row, tuple(outcomes[row["id"]])) for row in rows]
+
+    def turned_for(self, groups: Iterable[KnownGroup]) -> set[tuple[int, Knob]]:
+        """Settings (of whatever group) that were ever turned for the sake of these, or were theirs."""
+        self._want([group.id for group in groups])
+        rows = self._all(
+            "SELECT DISTINCT outcome.group_id, knob FROM outcome JOIN entry ON entry.id = entry_id"
+            " WHERE NOT gives_back AND (wanted(entry.group_id) OR wanted(outcome.group_id))"
+        )
+        return {(unsigned(row[0]), Knob(row[1])) for row in rows}
+
+    def _want(self, ids: Iterable[int]) -> None:
+        """What the SQL function `wanted` says of a group's id from now on."""
+        wanted = {signed(id) for id in ids}
+        self._db.create_function("wanted", 1, lambda id: id in wanted, deterministic=True)
 
     def _outcomes(self, ids: list[int]) -> dict[int, list[Outcome]]:
         found: defaultdict[int, list[Outcome]] = defaultdict(list)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.control import Intent, Knob, KnobValue, Outcome, Result
 from agent.history.entries import Entry, Kind, Moment, clipped
+
+if TYPE_CHECKING:
+    import sqlite3  # who only reads a status needs no database
 
 SCHEMA = 1
 APPLICATION_ID = 0x534C4B57

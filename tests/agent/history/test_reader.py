@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control import Event
+from agent.control import Event, Knob
 from agent.errors import HostError
 from agent.history.entries import Entry, Kind, of_event
 from agent.history.reader import HistoryReader, KnownGroup, matching
@@ -36,10 +36,26 @@ def test_a_group_is_asked_for_by_its_id_whatever_its_part_in_a_decision(path: Pa
     mine = [decided(1, outcome(1)), decided(2, outcome(1, group=WEB), group_id=None, path=None)]
     event = of_event(Event("full", *WEB), at(3))
     with written(path, [*mine, event, held(4), decided(5, outcome(1), group_id=DB[0], path=DB[1])]) as reader:
-        assert [entry.id for entry in reader.entries(groups=[KnownGroup(*WEB)])] == [1, 2, 3]
-        assert [entry.id for entry in reader.entries(groups=[KnownGroup(*BATCH)])] == [1, 5]
-        assert [entry.id for entry in reader.entries(groups=[KnownGroup(*BATCH), KnownGroup(*WEB)])] == [1, 2, 3, 5]
-        assert reader.entries(groups=[]) == []
+        assert [entry.id for entry in reader.entries(ids=[WEB[0]])] == [1, 2, 3]
+        assert [entry.id for entry in reader.entries(ids=[BATCH[0]])] == [1, 5]
+        assert [entry.id for entry in reader.entries(ids=[BATCH[0], WEB[0]])] == [1, 2, 3, 5]
+        assert reader.entries(ids=[]) == []
+
+
+def test_settings_that_were_turned_for_a_group_are_known(path: Path) -> None:
+    """Whosoever they are; not what was only given back."""
+    entries = [
+        decided(1, outcome(1), outcome(1, group=DB, knob=Knob.IDLE)),
+        decided(2, outcome(1, group=WEB, knob=Knob.BURST), group_id=DB[0]),
+        decided(3, outcome(1, knob=Knob.WEIGHT), gives_back=True),
+        decided(4, outcome(1, knob=Knob.CPUSET), group_id=DB[0]),
+    ]
+    with written(path, entries) as reader:
+        assert reader.turned_for([KnownGroup(*WEB)]) == {
+            (BATCH[0], Knob.QUOTA),
+            (DB[0], Knob.IDLE),
+            (WEB[0], Knob.BURST),
+        }
 
 
 def test_kinds_time_and_limit_narrow_it_down(path: Path) -> None:
