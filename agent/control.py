@@ -199,7 +199,8 @@ class Finding:
     controllers: tuple[str, ...] = ()
     """Who may act on it; (): whoever cures the cause."""
     is_fresh: bool = True
-    """False: the signal is absent now. The rule still fires, but nothing more is done because of it."""
+    """False: the signal is absent now, or what tells its cause. The rule still fires, but nothing more is done because
+    of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,9 @@ class Arbiter:
                 continue
             taken.update((intent.group_id, intent.knob) for intent in good.intents)
             accepted.append(good)
-            if not _is_emergency(decision):  # what else is changed now is of this resource, too
-                owner = turn = resource
+            owner = resource  # what else is changed now is of this resource, too
+            if not _is_emergency(decision):
+                turn = resource
                 waiting.pop(resource, None)
         return replace(state, waiting=waiting), tuple(accepted), tuple(holds)
 
@@ -113,7 +114,7 @@ class Arbiter:
     ) -> Intent | str | None:
         """As it may be; why it may not; None: it is not worth a word."""
         row = tree.row.get(intent.group_id)
-        if row is None or (intent.group_id, intent.knob) in taken or is_left_alone(situation, row, intent.knob):
+        if row is None or (intent.group_id, intent.knob) in taken or is_left_alone(situation, row):
             return None
         group = tree.groups[row]
         if group.path == "/":

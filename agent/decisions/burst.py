@@ -155,7 +155,7 @@ class Burst:
             if group.qos not in self._classes or quota is None or not isinstance(burst_us, int):
                 continue
             target_us = min(quota.base_us, int(quota.base_us * self._config.burst_pct / 100))
-            may = state.memory.may_try(key, situation.now_ns) and not is_left_alone(situation, row, Knob.BURST)
+            may = state.memory.may_try(key, situation.now_ns) and not is_left_alone(situation, row)
             if may and burst_us < target_us:
                 intents.append(Intent(group.id, group.path, Knob.BURST, target_us))
         if intents:
@@ -216,7 +216,7 @@ class Burst:
         inner_cores = max((raised[below].now_cores for below in state.tree.below(row) if below in raised), default=0.0)
         target_us = max(int(quota.now_us * self._config.down_ratio), quota.base_us, int(inner_cores * quota.period_us))
         may = state.memory.may_try((group.id, Knob.QUOTA), situation.now_ns)
-        if target_us >= quota.now_us or is_left_alone(situation, row, Knob.QUOTA) or not may:
+        if target_us >= quota.now_us or is_left_alone(situation, row) or not may:
             return None
         return self._decision(
             (Intent(group.id, group.path, Knob.QUOTA, target_us),),
@@ -244,7 +244,7 @@ class Burst:
         target_us = min(int(quota.now_us * config.up_ratio), int(quota.base_us * config.ceil_pct / 100))
         above, target_us = self._above(state, situation, row, target_us, quota)
         may = state.memory.may_try((group_id, Knob.QUOTA), now_ns)
-        if target_us <= quota.now_us or is_left_alone(situation, row, Knob.QUOTA) or not may:
+        if target_us <= quota.now_us or is_left_alone(situation, row) or not may:
             return None
         return self._decision(
             (*above, Intent(group_id, tree.groups[row].path, Knob.QUOTA, target_us)),
@@ -269,7 +269,7 @@ class Burst:
             wanted_us = -(-target_us * outer.period_us // quota.period_us)
             group = state.tree.groups[above]
             if wanted_us > outer.now_us:
-                may = group.qos in self._classes and not is_left_alone(situation, above, Knob.QUOTA)
+                may = group.qos in self._classes and not is_left_alone(situation, above)
                 ceil_us = int(outer.base_us * self._config.ceil_pct / 100) if may else outer.now_us
                 wanted_us = max(outer.now_us, min(wanted_us, ceil_us))
                 if wanted_us > outer.now_us:

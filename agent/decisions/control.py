@@ -28,6 +28,18 @@ _ORDER = (Enforce.OFF, Enforce.DRY_RUN, Enforce.ON)
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A cause, and the figures that show it; not fresh: those of an earlier tick, this one does not tell."""
+
+    cause: Cause
+    why: str
+    is_fresh: bool = True
+
+
+_NOT_FOUND = Found(Cause.UNKNOWN, "why is not known")
+
+
+@dataclass(frozen=True, slots=True)
 class ControlState:
     """Everything that deciding remembers."""
 
@@ -38,8 +50,8 @@ class ControlState:
     tick_number: int | None = None
     """The last tick that the rules have seen."""
     firing: tuple[Firing, ...] = ()
-    causes: Mapping[tuple[str, int], tuple[Cause, str]] = field(default_factory=dict)
-    """By (rule, group id): what was found last."""
+    causes: Mapping[tuple[str, int], Found] = field(default_factory=dict)
+    """By (rule, group id)."""
     clear_since_ns: int | None = None
     arbiter: ArbiterState = field(default_factory=ArbiterState)
     health: Health = field(default_factory=Health)
@@ -137,12 +149,12 @@ class Control:
         ]
         firing = tuple(each for _, of_rule in pairs for each in of_rule)
         assert state.tree
-        causes = {}
+        causes: dict[tuple[str, int], Found] = {}
         for each in firing:
             key = each.rule.name, tick.groups[each.row].id
             by_sli = each.rule.sli is not None
             found = diagnose(each.row, state.tree, tick, profile, self._config.enforce, by_sli=by_sli)
-            causes[key] = found or state.causes.get(key, (Cause.UNKNOWN, "why is not known"))
+            causes[key] = Found(*found) if found else replace(state.causes.get(key, _NOT_FOUND), is_fresh=False)
         clear_since_ns = situation.now_ns if state.clear_since_ns is None else state.clear_since_ns
         return replace(
             state,
@@ -158,7 +170,7 @@ class Control:
         findings = []
         for firing in state.firing:
             group = state.tree.groups[firing.row]
-            cause, why = state.causes[firing.rule.name, group.id]
+            found = state.causes[firing.rule.name, group.id]
             findings.append(
                 Finding(
                     rule=firing.rule.name,
@@ -167,10 +179,10 @@ class Control:
                     signal=firing.rule.signal,
                     value=firing.value,
                     threshold=firing.rule.threshold,
-                    cause=cause,
-                    reason=f"{firing.reason}; {why}",
+                    cause=found.cause,
+                    reason=f"{firing.reason}; {found.why}",
                     controllers=firing.rule.controllers,
-                    is_fresh=firing.is_fresh,
+                    is_fresh=firing.is_fresh and found.is_fresh,
                 )
             )
         return tuple(findings)

@@ -24,7 +24,7 @@ class Facts:
 
     sample_age_ns: int
     tick_ns: int
-    clock_jumps: int
+    clock_jumps: int | None
     """Since the last look."""
     lost: int | None
     """Samples since the last look."""
@@ -71,7 +71,7 @@ def look(health: Health, situation: Situation, config: Config) -> Health:
     facts = Facts(
         sample_age_ns=situation.now_ns - situation.tick.time_ns,
         tick_ns=int(config.agent.tick_s * NS_PER_S),
-        clock_jumps=0 if health.clock_jumps is None else jumps - health.clock_jumps,
+        clock_jumps=_growth(jumps, health.clock_jumps),
         lost=_growth(lost, health.lost),
         produced=_growth(own.produced, health.produced),
         refused_in_a_row=health.refused_in_a_row,
@@ -100,4 +100,5 @@ def after_writes(health: Health, outcomes: tuple[Outcome, ...]) -> Health:
 
 
 def _growth(now: int | None, before: int | None) -> int | None:
-    return None if now is None or before is None else now - before
+    """None also for a counter that fell: it began anew."""
+    return None if now is None or before is None or now < before else now - before

@@ -86,9 +86,11 @@ def value_now(situation: Situation, row: int, knob: Knob, memory: Memory) -> Kno
     return memory.said[key] if key in memory.said else owners_value(situation, row, knob)
 
 
-def is_left_alone(situation: Situation, row: int, knob: Knob) -> bool:
-    state = situation.knobs.get((situation.tick.groups[row].id, knob))
-    return state is not None and state.is_foreign
+def is_left_alone(situation: Situation, row: int) -> bool:
+    """The group's owner wrote some knob of it too often."""
+    group_id = situation.tick.groups[row].id
+    states = (situation.knobs.get((group_id, knob)) for knob in Knob)
+    return any(state is not None and state.is_foreign for state in states)
 
 
 def period_us(situation: Situation, row: int) -> int | None:

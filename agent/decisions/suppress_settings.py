@@ -192,4 +192,4 @@ class Settings:
 
     def _may_write(self, row: int, knob: Knob) -> bool:
         key = self._tree.groups[row].id, knob
-        return self._memory.may_try(key, self.situation.now_ns) and not is_left_alone(self.situation, row, knob)
+        return self._memory.may_try(key, self.situation.now_ns) and not is_left_alone(self.situation, row)
