@@ -82,7 +82,7 @@ def knob_file(knob: Knob, version: int) -> KnobFile:
 # max 100000
 def parse_period_us(data: bytes) -> int:
     """Of cpu.max, whose second word it is, or of cpu.cfs_period_us. Raises ValueError."""
-    return _whole(data.decode("ascii", "replace").split()[-1])
+    return _whole(data.decode("ascii", "replace").rpartition(" ")[2].strip())
 
 
 def _parse_quota(text: str) -> KnobValue:

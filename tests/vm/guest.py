@@ -1,7 +1,7 @@
 """Boot a kernel of the matrix on this machine's own root and run a job in it.
 
-The guest has the host's root read-only over 9p with memory above it, cgroup v2, and a copy of the tree at the tree's
-path (initramfs.py, init.sh). Job, output, exit status and the kernel's log are files of one folder of the host's.
+The guest has the host's root read-only over 9p with memory above it, cgroup v2 (or v1), and a copy of the tree at the
+tree's path (initramfs.py, init.sh). Job, output, exit status and kernel log are files of one folder of the host's.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _booted(kernel: Kernel, machine: Machine, job: str, *kernel_arguments: str) 
         first_root = Path(scratch) / "initramfs"
         first_root.write_bytes(initramfs.build(image.modules, GUEST_MODULES, TREE))
         places = (f"vm.tree={TREE}", f"vm.venv={VENV}", f"vm.modules={image.modules.parent}")
-        append = " ".join((*KERNEL_ARGUMENTS, *places, *kernel_arguments))
+        append = " ".join((*KERNEL_ARGUMENTS, *places, f"vm.cgroups={machine.cgroups}", *kernel_arguments))
         yield (
             results,
             [

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # Process 1 of a guest. Kernel arguments: vm.job=FILE (below /results), vm.tree=PATH, vm.venv=PATH, vm.modules=PATH;
-# vm.tty=DEVICE for a shell. The job's output and status go to /results, which is a folder of the host.
+# vm.cgroups=v1 or v2; vm.tty=DEVICE for a shell. The job's output and status go to /results, which is a folder of the host.
 /bin/busybox mkdir -p /bin
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -9,6 +9,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 for module in /modules/*; do insmod "$module"; done
 argument() { sed -n "s/.*\bvm\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+cgroups=$(argument cgroups)
 
 if [ -z "$(argument tree)" ]; then # only to see whether a guest lives at all
 	echo "guest: alive" >/dev/ttyS0
@@ -28,7 +29,15 @@ done
 mkdir -p /root/tmp /root/dev/shm /root/dev/pts
 for folder in run tmp dev/shm; do mount -t tmpfs tmpfs /root/$folder; done
 mount -t devpts devpts /root/dev/pts
-mount -t cgroup2 cgroup2 /root/sys/fs/cgroup
+if [ "$cgroups" = v1 ]; then
+	mount -t tmpfs tmpfs /root/sys/fs/cgroup
+	for controller in cpu cpuacct cpuset freezer memory blkio; do
+		mkdir /root/sys/fs/cgroup/$controller
+		mount -t cgroup -o $controller cgroup /root/sys/fs/cgroup/$controller
+	done
+else
+	mount -t cgroup2 cgroup2 /root/sys/fs/cgroup
+fi
 mount -t tracefs tracefs /root/sys/kernel/tracing
 mount -t bpf bpf /root/sys/fs/bpf
 mount -t securityfs securityfs /root/sys/kernel/security

@@ -1,4 +1,4 @@
-"""The machines that a guest can be, as data: what its CPUs say about RDT (CAT, CDP, MBA, monitoring).
+"""The machines that a guest can be, as data: what its CPUs say about RDT (CAT, CDP, MBA, monitoring), which cgroups.
 
 Nothing of it has an effect on a cache: the guest's kernel offers resctrl and accepts or refuses as on such a machine.
 """
@@ -64,7 +64,9 @@ class Rdt:
 
 @dataclass(frozen=True)
 class Machine:
-    """`cache_ids`: of the caches that are partitioned; `kernels`: those that know what it has."""
+    """`cache_ids`: of the caches that are partitioned; `kernels`: those that know what it has; `cgroups`: v1 or v2, what
+    is mounted.
+    """
 
     name: str
     about: str
@@ -72,6 +74,7 @@ class Machine:
     topology: str = TWO_SOCKETS
     cache_ids: tuple[int, ...] = (0, 1)
     kernels: tuple[str, ...] = tuple(KERNELS)
+    cgroups: str = "v2"
 
     @property
     def cpu(self) -> str:
@@ -134,6 +137,7 @@ MACHINES = {
         Machine("nomba", "no MBA", Rdt(L3, monitoring=MONITORING)),
         Machine("nomon", "no monitoring", Rdt(L3, mba=MBA)),
         Machine("mononly", "monitoring only", Rdt(monitoring=MONITORING)),
+        Machine("v1", "no RDT, cgroup v1", cgroups="v1"),
         NONE,
     )
 }
