@@ -99,10 +99,9 @@ static bool answer_work(struct connection *c)
 {
 	char body[32];
 	int size = snprintf(body, sizeof(body), "%016lx\n", work(rounds));
-	bool ok = answer(c->fd, "200 OK", "text/plain", body, (size_t)size);
 
 	observe(clock_ns(CLOCK_REALTIME) - c->arrived_ns);
-	return ok;
+	return answer(c->fd, "200 OK", "text/plain", body, (size_t)size);
 }
 
 static bool answer_metrics(struct connection *c)
