@@ -52,13 +52,9 @@ class RunningAgent(Protocol):
 class World:
     """What the commands need of the outside; tests give another one as the context's object."""
 
-    @property
-    def journal_path(self) -> Path:
-        return paths.journal_path()
-
-    @property
-    def status_path(self) -> Path:
-        return paths.status_path()
+    def __init__(self) -> None:
+        self.journal_path = paths.journal_path()
+        self.status_path = paths.status_path()
 
     def clock(self) -> Moment:
         return clock_now()
