@@ -215,7 +215,7 @@ class Executor:
         companions = [key for key, held in self._held.items() if held.is_companion]
         if not goals and not companions:
             return {}
-        base = {key: held.base for key, held in self._held.items()}
+        base = {key: self._held[key].base for key in (*goals, *companions) if key in self._held}
         view = look(self._groups, self._hierarchies, goals, base, companions)
         plan = constraints.plan(goals, view)
         outcomes = {

@@ -52,7 +52,6 @@ def look(
 class _Reader:
     def __init__(self, groups: dict[int, Group], hierarchies: Hierarchies) -> None:
         self._groups, self._hierarchies = groups, hierarchies
-        self._by_path = {group.path: group for group in groups.values()}
         places = ((Knob.QUOTA, hierarchies.cpu), (Knob.CPUSET, hierarchies.cpuset))
         self.strict = frozenset(knob for knob, place in places if place and place.version == 1)
         self.current: dict[Key, KnobValue] = {}
@@ -61,45 +60,50 @@ class _Reader:
         self.period_us: dict[int, int] = {}
 
     def add(self, group: Group, knob: Knob) -> None:
-        """The knob, and what it is bound to in the same group; what cannot be read is left out."""
-        self.depth[group.id] = 0 if group.path == "/" else group.path.count("/")
+        """The knob, and what it is bound to in the same group."""
         for bound in _BOUND_TO[knob]:
-            if (group.id, bound) not in self.current:
-                with contextlib.suppress(Unsupported, Gone, OSError, ValueError):
-                    self.current[group.id, bound] = group.file_of(bound).parse(group.read(bound))
-                    if bound is Knob.QUOTA and bound in self.strict:
-                        self.period_us[group.id] = group.period_us()
+            self._read(group, bound)
         if self.current.get((group.id, Knob.IDLE)) == 1 and (group.id, Knob.WEIGHT) in self.current:
             self.current[group.id, Knob.WEIGHT] = WEIGHT_DEFAULT
 
     def add_above(self, group: Group, knob: Knob) -> None:
-        """Every group above but the root, which has all there is."""
-        below = group
+        """The knob of every group above but the root, which has all there is."""
         for path in _paths_above(group.path):
-            above = self._by_path.get(path)
-            if above is None:
-                try:
-                    above = self._kept(Group(self._hierarchies, path))
-                except (Gone, OSError):
-                    return
-            self.add(above, knob)
-            self.parent[below.id] = above.id
-            below = above
+            try:
+                above = self._kept(Group(self._hierarchies, path))
+            except (Gone, OSError):
+                return
+            self._read(above, knob)
+            self.parent[group.id] = above.id
+            group = above
 
     def add_below(self, group: Group) -> None:
         """Every group below, for its quota. One on v1 whose CPUs are narrowed has none (Group.narrows_newcomers)."""
         for child in group.children():
-            known = self._groups.get(child.id)
-            if known:
-                child.close()
-            below = self._kept(known or child)
+            below = self._kept(child)
             self.parent[below.id] = group.id
-            self.add(below, Knob.QUOTA)
+            self._read(below, Knob.QUOTA)
+            if self.current.get((below.id, Knob.QUOTA)) is not None:
+                self._read(below, Knob.BURST)
             self.add_below(below)
 
+    def _read(self, group: Group, knob: Knob) -> None:
+        """What cannot be read is left out."""
+        key = group.id, knob
+        if key in self.current:
+            return
+        self.depth[group.id] = 0 if group.path == "/" else group.path.count("/")
+        with contextlib.suppress(Unsupported, Gone, OSError, ValueError):
+            self.current[key] = group.file_of(knob).parse(group.read(knob))
+            if knob is Knob.QUOTA and knob in self.strict:
+                self.period_us[group.id] = group.period_us()
+
     def _kept(self, group: Group) -> Group:
-        self._groups[group.id] = self._by_path[group.path] = group
-        return group
+        """This one, or that which is open already."""
+        known = self._groups.setdefault(group.id, group)
+        if known is not group:
+            group.close()
+        return known
 
 
 def _paths_above(path: str) -> Iterator[str]:
