@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from agent.actuators import journal
 from agent.actuators.executor import Executor
 from agent.cli.commands import cli
 from agent.control import Intent, Knob, KnobValue
@@ -41,12 +42,12 @@ def main(rounds: int, seed: int) -> int:
     chance = random.Random(seed)
     good = 0
     with knob_tree(os.getpid()) as tree, tempfile.TemporaryDirectory() as folder:
-        journal = Path(folder) / "journal"
+        record = Path(folder) / "journal"
         set_up(tree)
         found = tree.found()
         for number in range(rounds):
-            kill_one(tree, journal, chance)
-            put_back(tree.host, journal, number)
+            kill_one(tree, record, chance)
+            put_back(tree.host, record, number)
             now = tree.found()
             wrong = [f"{file}: {found[file]!r} -> {now[file]!r}" for file in found if now[file] != found[file]]
             good += not wrong
@@ -64,14 +65,14 @@ def set_up(tree: KnobTree) -> None:
             tree.set(name, knob, text)
 
 
-def kill_one(tree: KnobTree, journal: Path, chance: random.Random) -> None:
+def kill_one(tree: KnobTree, record: Path, chance: random.Random) -> None:
     """Start an agent and kill it a random time after its first write, or before."""
     ready, tell = os.pipe()
     seed, life_s = chance.random(), chance.random() * LIFE_S_MAX
     pid = os.fork()
     if pid == 0:
         try:
-            enforce(tree, journal, random.Random(seed), tell)
+            enforce(tree, record, random.Random(seed), tell)
         finally:
             os._exit(1)
     os.close(tell)
@@ -83,10 +84,11 @@ def kill_one(tree: KnobTree, journal: Path, chance: random.Random) -> None:
     assert os.WIFSIGNALED(status), "the agent ended by itself"
 
 
-def enforce(tree: KnobTree, journal: Path, chance: random.Random, tell: int) -> None:
-    """For ever."""
+def enforce(tree: KnobTree, record: Path, chance: random.Random, tell: int) -> None:
+    """For ever. The journal is written anew every few writes, which is then part of the moments."""
+    journal.RECORDS_MAX = 20
     intents = [tree.intent(name, knob, None) for name in GROUPS for knob in Knob if tree.has(knob)]
-    with Executor.open(tree.host, journal) as executor:
+    with Executor.open(tree.host, record) as executor:
         os.write(tell, b"x")
         while True:
             some = chance.sample(intents, chance.randint(1, 4))
@@ -108,12 +110,12 @@ def value_of(knob: Knob, chance: random.Random) -> KnobValue:
     return chance.randint(0, 1)
 
 
-def put_back(host: Host, journal: Path, number: int) -> None:
+def put_back(host: Host, record: Path, number: int) -> None:
     """0: the next agent's start; 1: the command; 2: a start that is killed in its turn, then the command."""
     if number % 3 == 2:
         pid = os.fork()
         if pid == 0:
-            Executor.open(host, journal)
+            Executor.open(host, record)
             os._exit(0)
         time.sleep(random.random() * 0.003)
         os.kill(pid, signal.SIGKILL)
@@ -122,12 +124,12 @@ def put_back(host: Host, journal: Path, number: int) -> None:
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said):
-                cli.main(args=["restore", "--journal", str(journal)], prog_name="slackwater")
+                cli.main(args=["restore", "--journal", str(record)], prog_name="slackwater")
         except SystemExit as end:
             if end.code:
                 say(f"round {number}: restore says {said.getvalue()}")
     else:
-        Executor.open(host, journal).close()
+        Executor.open(host, record).close()
 
 
 def say(line: str) -> None:
