@@ -70,10 +70,10 @@ class Burst:
         """At a tick."""
         throttled = self._throttled(state, situation)
         state = self._seen(state, situation, throttled)
-        if self._config.policy == "static":
-            return state, tuple(self._static(state, situation))
         room = state.pool.room(self._config)
         decisions: list[Decision | Hold] = [*self._static(state, situation), *self._back(state, situation, room)]
+        if self._config.policy == "static":
+            return state, tuple(decisions)
         if throttled and room in _HOLDS:
             used, most = state.pool.mean_ratio * 100, self._config.share_pool_pct
             decisions.append(Hold(self.name, _HOLDS[room].format(used=used, most=most)))

@@ -86,6 +86,8 @@ class Control:
         """How far each controller goes, by its name."""
         self._controllers = [controller for controller, _ in known if self.modes[controller.name] is not Enforce.OFF]
         _check_claims(self._controllers)
+        self.claims = frozenset(claim for controller in self._controllers for claim in controller.claims)
+        """What may be written: knobs of classes."""
         self._rules = rules_of(config)
         self._arbiter = Arbiter(config, {controller.name: controller.claims for controller in self._controllers})
 

@@ -56,10 +56,8 @@ class Suppress:
         tree = tree_of(situation.tick.groups, state.tree)
         state = replace(state, tree=tree, proposed=None, memory=state.memory.without_gone(tree.row))
         parents = tree.alive(tree.be_rows, situation.tick)
-        if not len(parents):
-            return replace(state, stand=Stand()), ()
         settings = Settings(self._config, situation, tree, parents, state.memory)
-        stand, hold = self._next(state, settings)
+        stand, hold = self._next(state, settings) if len(parents) else (Stand(), None)
         stand, wanted = settings.of(state.stand, stand)
         intents = tuple(settings.changes(wanted))
         holds = (hold,) if hold else ()

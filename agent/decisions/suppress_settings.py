@@ -79,12 +79,19 @@ class Settings:
 
     def changes(self, wanted: Wanted) -> Iterator[Intent]:
         """What differs from what is set and may be written."""
-        for (row, knob), value in wanted.items():
+        for (row, knob), value in (wanted | self._left_behind()).items():
             if isinstance(value, Unknown) or not self._may_write(row, knob):
                 continue
             if value != value_now(self.situation, row, knob, self._memory):
                 group = self._tree.groups[row]
                 yield Intent(group.id, group.path, knob, value)
+
+    def _left_behind(self) -> Wanted:
+        """What is set of BE groups that must not be touched any more, since a service has come into them."""
+        knobs = [knob for rung in self._config.rungs for knob in KNOBS[rung]]
+        rows = {self._tree.row.get(group_id, -1) for group_id, _ in (*self.situation.knobs, *self._memory.said)}
+        left = [row for row in rows if row >= 0 and self._tree.groups[row].qos is Qos.BE and not self._tree.is_be[row]]
+        return {(row, knob): owners_value(self.situation, row, knob) for row in left for knob in knobs}
 
     def _limit(self, rung: Rung, before: Stand, stand: Stand, *, is_in_use: bool) -> float | Unknown | None:
         """In cores; None: none; UNKNOWN: it stays as it is."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from agent.config import Config, parse_config
@@ -188,3 +191,11 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
 def test_quantities_are_told_in_the_largest_unit_that_fits() -> None:
     assert [format_quantity(value, TIME) for value in (5, 2.5e3, 9e6, 1.25e9)] == ["5 ns", "2.5 us", "9 ms", "1.25 s"]
     assert format_quantity(0.3, PER_CENT) == "0.3 %"
+
+
+def test_every_signal_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/control.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    units = {name: row for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(SIGNALS) <= set(units)
+    assert all(signal.dimension.unit.replace("ns", "ms") in units[name] for name, signal in SIGNALS.items())

@@ -258,6 +258,15 @@ def test_a_refused_raise_is_not_asked_for_again_within_retry_s() -> None:
     assert len(world.changes) == before + 1
 
 
+def test_a_raise_is_taken_back_when_the_policy_has_become_static() -> None:
+    world = burst_world()
+    world.event(WEB)
+    other = World(ON + '[burst]\npolicy = "static"', {WEB: ("/web", Qos.LS)})
+    other.knobs, other.now_ns = world.knobs, world.now_ns
+    other.ticks(3, {WEB: BUSY})
+    assert quota_us(other) == 50_000
+
+
 def test_the_static_policy_leaves_quotas_alone() -> None:
     world = burst_world('[burst]\npolicy = "static"')
     world.event(WEB)

@@ -246,6 +246,16 @@ def test_a_batch_group_that_holds_a_service_is_not_touched_but_what_is_in_it_is(
     assert {intent.group_id for _, decision, _ in world.changes for intent in decision.intents} == {BATCH}
 
 
+def test_a_batch_group_that_a_service_comes_into_gets_everything_back() -> None:
+    world = World()
+    world.ticks(8, WAITING)
+    assert (world.value(BATCH, Knob.IDLE), quota_cores(world) is None) == (1, False)
+    inside = {WEB: ("/web", Qos.LS), BATCH: ("/batch", Qos.BE), 21: ("/batch/db", Qos.LS)}
+    world.groups = World.group_tuple(inside)
+    world.ticks(2, WAITING)
+    assert (world.value(BATCH, Knob.IDLE), quota_cores(world)) == (0, None)
+
+
 def test_an_owners_lower_quota_is_kept() -> None:
     world = World(owners={(BATCH, Knob.QUOTA): 20_000})
     world.ticks(8, WAITING)
