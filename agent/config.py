@@ -14,8 +14,9 @@ import msgspec
 
 from agent.config_base import Glob, Meta, Section
 from agent.config_check import check, check_own_group
-from agent.config_control import BurstConfig, EnforceConfig, HistoryConfig, RuleConfig, SliConfig, SuppressConfig
+from agent.config_control import HistoryConfig, RuleConfig, SliConfig
 from agent.config_explain import explain, one_line
+from agent.config_laws import BurstConfig, EnforceConfig, SuppressConfig
 from agent.errors import ConfigError
 from agent.records import Qos
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
-from agent.config_control import RuleConfig, Rung, SliConfig
+from agent.config_control import RuleConfig, SliConfig
 from agent.config_explain import shown
+from agent.config_laws import Rung
 from agent.decisions.signals import SIGNALS, SLI_PREFIX
 from agent.discovery.overlap import globs_overlap
 from agent.discovery.rules import glob_regex

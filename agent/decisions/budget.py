@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.config_control import BurstConfig
+from agent.config_laws import BurstConfig
 from agent.profiles.counters import rows_of, same
 from agent.records import Floats, Ids
 

@@ -1,6 +1,6 @@
 """CPU burst: latency-sensitive groups with a quota may use more for a while. Pure.
 
-    static    burst_us = owner's quota * burst_pct / 100: what was not used may be used later
+    static    what was not used may be used later (burst_static.py)
     dynamic   a group whose quota ran out: quota * up_ratio, at most ceil_pct of its owner's, the pod before its
               container. Not while the share pool is nearly full or its use unknown (share_pool.py), nor without tokens
               (budget.py).
@@ -22,7 +22,8 @@ import numpy as np
 from agent.config import Config
 from agent.control import Cause, Decision, Hold, Intent, Knob, Outcome, Resource, Situation
 from agent.decisions.budget import Budget
-from agent.decisions.now import DONE, Memory, Quota, is_left_alone, quota_now, value_now
+from agent.decisions.burst_static import static_burst
+from agent.decisions.now import DONE, Memory, Quota, is_left_alone, quota_now
 from agent.decisions.share_pool import Room, SharePool
 from agent.decisions.tree import Tree, tree_of
 from agent.records import Qos
@@ -71,7 +72,8 @@ class Burst:
         throttled = self._throttled(state, situation)
         state = self._seen(state, situation, throttled)
         room = state.pool.room(self._config)
-        decisions: list[Decision | Hold] = [*self._static(state, situation), *self._back(state, situation, room)]
+        static = static_burst(self.name, situation, state.memory, self._config)
+        decisions: list[Decision | Hold] = [*static, *self._back(state, situation, room)]
         if self._config.policy == "static":
             return state, tuple(decisions)
         if throttled and room in _HOLDS:
@@ -140,33 +142,6 @@ class Burst:
             not_before_ns=of_alive(state.not_before_ns),
             memory=state.memory.without_gone(tree.row),
         )
-
-    def _static(self, state: BurstState, situation: Situation) -> Iterator[Decision]:
-        """One decision for all groups whose burst is less than it is to be."""
-        assert state.tree
-        cgroup = situation.tick.cgroup
-        behind = np.isfinite(cgroup.quota_ns) & (cgroup.burst_ns < cgroup.quota_ns * (self._config.burst_pct / 100))
-        intents = []
-        for row in np.flatnonzero(behind).tolist():
-            group = state.tree.groups[row]
-            quota = quota_now(situation, row, state.memory)
-            burst_us = value_now(situation, row, Knob.BURST, state.memory)
-            key = group.id, Knob.BURST
-            if group.qos not in self._classes or quota is None or not isinstance(burst_us, int):
-                continue
-            target_us = min(quota.base_us, int(quota.base_us * self._config.burst_pct / 100))
-            may = state.memory.may_try(key, situation.now_ns) and not is_left_alone(situation, row)
-            if may and burst_us < target_us:
-                intents.append(Intent(group.id, group.path, Knob.BURST, target_us))
-        if intents:
-            yield Decision(
-                controller=self.name,
-                resource=Resource.BURST,
-                intents=tuple(intents),
-                reason=f"{len(intents)} groups may save up {self._config.burst_pct:g} % of their quota",
-                group_id=intents[0].group_id if len(intents) == 1 else None,
-                inputs={"burst_pct": self._config.burst_pct},
-            )
 
     def _back(self, state: BurstState, situation: Situation, room: Room) -> Iterator[Decision]:
         """Raises that are taken back, containers before their pods."""
@@ -239,7 +214,7 @@ class Burst:
         quota = quota_now(situation, row, state.memory)
         if quota is None or state.pool.room(config) is not Room.FREE:
             return None
-        if now_ns - state.raised_ns.get(group_id, now_ns - NS_PER_S) < quota.period_us * NS_PER_US:
+        if group_id in state.raised_ns and now_ns - state.raised_ns[group_id] < quota.period_us * NS_PER_US:
             return None  # one raise answers all events of a period, which come from every CPU
         target_us = min(int(quota.now_us * config.up_ratio), int(quota.base_us * config.ceil_pct / 100))
         above, target_us = self._above(state, situation, row, target_us, quota)

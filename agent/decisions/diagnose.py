@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from agent.config_control import EnforceConfig
+from agent.config_laws import EnforceConfig
 from agent.control import Cause
 from agent.decisions.tree import Tree
 from agent.records import NOBODY_ID, Profile, Tick

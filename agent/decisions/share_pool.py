@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from agent.config_control import BurstConfig
+from agent.config_laws import BurstConfig
 from agent.decisions.tree import Tree, total
 from agent.records import Profile, Tick
 from agent.units import NS_PER_S

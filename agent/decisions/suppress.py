@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.config import Config
-from agent.config_control import Rung
+from agent.config_laws import Rung
 from agent.control import Cause, Decision, Finding, Hold, Intent, Outcome, Resource, Situation
 from agent.decisions.now import DONE, Memory
 from agent.decisions.suppress_ladder import LIMITING, Stand

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from itertools import zip_longest
 
-from agent.config_control import SuppressConfig
+from agent.config_laws import SuppressConfig
 from agent.control import Topology
 
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from agent.config_control import Rung, SuppressConfig
+from agent.config_laws import Rung, SuppressConfig
 from agent.units import NS_PER_S
 
 LIMITING: tuple[Rung, ...] = ("cpuset", "quota")

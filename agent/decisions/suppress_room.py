@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.config_control import SuppressConfig
+from agent.config_laws import SuppressConfig
 from agent.control import Situation
 from agent.decisions.tree import Rows, Tree, total
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from agent.config_control import Rung, SuppressConfig
+from agent.config_laws import Rung, SuppressConfig
 from agent.control import Intent, Knob, KnobValue, Situation
 from agent.decisions.now import (
     QUOTA_US_MIN,
