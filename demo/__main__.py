@@ -23,27 +23,27 @@ from demo import burst, suppress
 from demo.groups import own_tree
 from demo.measure import Run
 from demo.programs import be_punctual, compile_into, programs
-from demo.report import write_requests, write_series
+from demo.report import write_actions, write_requests, write_series
 
 PARTS: dict[str, ModuleType] = {"suppress": suppress, "burst": burst}
 
 
-def run_part(part: ModuleType, folder: Path, *, under: Path | None, heavy: bool) -> list[Run]:
+def run_part(part: ModuleType, folder: Path, log: Path, *, under: Path | None, heavy: bool) -> list[Run]:
     """Each phase with new groups and new processes."""
     runs = []
     for phase in part.PHASES:
         print(f"  {phase.name} ...", file=sys.stderr, flush=True)
-        with own_tree(under, heavy=heavy) as tree, programs(folder) as started:
+        with own_tree(under, heavy=heavy) as tree, programs(folder, log) as started:
             runs.append(part.run_phase(phase, tree, started))
     return runs
 
 
 def report(name: str, part: ModuleType, runs: Sequence[Run], out: Path) -> None:
-    series, requests, picture = (out / f"{name}{end}" for end in (".csv", "-requests.csv", ".png"))
-    write_series(series, runs)
-    write_requests(requests, runs)
-    part.draw(runs, picture)
-    print(f"\n{part.summary(runs)}\n\n{picture}  {series}  {requests}", flush=True)
+    write_series(out / f"{name}.csv", runs)
+    write_requests(out / f"{name}-requests.csv", runs)
+    write_actions(out / f"{name}-actions.csv", runs)
+    part.draw(runs, out / f"{name}.png")
+    print(f"\n{part.summary(runs)}\n\n{out / name}.png; .csv, -requests.csv, -actions.csv, .log\n", flush=True)
 
 
 def stop_once(number: int, frame: FrameType | None) -> None:
@@ -75,7 +75,9 @@ def main() -> int:
             compile_into(Path(folder))
             for name in options.part or PARTS:
                 print(f"{PARTS[name].__doc__}".splitlines()[0], file=sys.stderr, flush=True)
-                runs = run_part(PARTS[name], Path(folder), under=options.under, heavy=options.heavy)
+                log = options.out / f"{name}.log"
+                log.unlink(missing_ok=True)
+                runs = run_part(PARTS[name], Path(folder), log, under=options.under, heavy=options.heavy)
                 report(name, PARTS[name], runs, options.out)
     except KeyboardInterrupt:
         print("interrupted; groups and processes are gone", file=sys.stderr)

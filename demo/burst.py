@@ -6,14 +6,16 @@ the next period although the CPUs are idle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from demo.agent import start_agent
 from demo.figure import draw_burst
+from demo.groups import allow_real_time, path_of
 from demo.measure import STEP_S, Run, Scene, Step, poisson, watch
 from demo.programs import Programs
 from demo.report import PERCENTILES, table
@@ -35,14 +37,25 @@ BUDGET_WINDOW_S = 10.0
 class Phase:
     name: str
     settle_s: float
-    by_hand: Callable[[Group], object] = lambda group: None
+    """Before what is measured."""
+    has_agent: bool
 
 
-def burst_by_hand(group: Group) -> None:
-    (group.path / "cpu.cfs_burst_us").write_text(str(int(QUOTA_CORES * PERIOD_US)))
+PHASES = (Phase("without burst", 2, has_agent=False), Phase("with burst", 5, has_agent=True))
 
 
-PHASES = (Phase("without burst", 2), Phase("with burst", 5, burst_by_hand))
+def config(service: Group) -> str:
+    """Of the agent."""
+    return f"""
+agent = {{tick_s = 0.5, window_s = 10}}
+metrics = {{enabled = false}}
+enforce = {{mode = "on"}}
+suppress = {{enforce = "off"}}
+
+[[class]]
+match = "{path_of(service)}"
+class = "LS"
+"""
 
 
 def schedule(phase: Phase) -> NDArray[np.float64]:
@@ -59,15 +72,16 @@ def schedule(phase: Phase) -> NDArray[np.float64]:
 
 def run_phase(phase: Phase, tree: Group, programs: Programs) -> Run:
     rounds = int(WORK_MS * programs.rounds_per_ms())
-    service_group, batch_group, load_group = (tree.child(name) for name in ("service", "batch", "load"))
+    service_group, batch_group, load_group, agent_group = (
+        tree.child(name) for name in ("service", "batch", "load", "agent")
+    )
+    allow_real_time(tree, (load_group, agent_group))
     service_group.set_quota(int(QUOTA_CORES * PERIOD_US), PERIOD_US)
     service = programs.service(service_group, THREADS, rounds)
-    phase.by_hand(service_group)
-    scene = Scene(service_group, batch_group, service, None, {})
-    load = programs.load(tree, load_group, service.port, schedule(phase))
-    end_s = phase.settle_s + MEASURED_S
-    looks = watch(scene, load, end_s, lambda at_s: None)
-    return Run(phase.name, load.latencies(), looks, (), (phase.settle_s, end_s))
+    agent = start_agent(programs, agent_group, config(service_group)) if phase.has_agent else None
+    scene = Scene(service_group, batch_group, service, None, agent)
+    load = programs.load(load_group, service.port, schedule(phase))
+    return watch(phase.name, scene, load, (phase.settle_s, phase.settle_s + MEASURED_S))
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:

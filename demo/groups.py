@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.kernel.needs import cpu_hierarchy
 from tests.kernel.workloads import Group
 
 PREFIX = "slackwater-demo-"
-RT_RUNTIME_US = 300_000
-"""Of each second, for the load's real-time priority: the kernel gives a v1 group none by itself."""
+REAL_TIME_US = 200_000
+"""Of each second, for a group of the tree: the kernel gives one none by itself on v1 (CONFIG_RT_GROUP_SCHED)."""
 
 
 @contextlib.contextmanager
@@ -42,12 +42,19 @@ def _remove_left_over(parent: Group) -> None:
             Group(path, parent.version).remove()
 
 
-def allow_real_time(tree: Group, group: Group) -> None:
-    """v1 with CONFIG_RT_GROUP_SCHED: a share for `group` and, first, for the parent that holds it."""
-    for each in (tree, group):
-        file = each.path / "cpu.rt_runtime_us"
+def path_of(group: Group) -> str:
+    """From the root of the hierarchy, as the agent names groups."""
+    hierarchy = cpu_hierarchy()
+    assert hierarchy
+    return f"/{group.path.relative_to(hierarchy[0])}"
+
+
+def allow_real_time(tree: Group, groups: Sequence[Group]) -> None:
+    """The tree first, which must have as much as those below it together."""
+    for group, real_time_us in ((tree, len(groups) * REAL_TIME_US), *((group, REAL_TIME_US) for group in groups)):
+        file = group.path / "cpu.rt_runtime_us"
         if file.exists():
-            file.write_text(str(RT_RUNTIME_US))
+            file.write_text(str(real_time_us))
 
 
 def quota_cores(group: Group) -> float | None:

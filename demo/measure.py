@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from demo.agent import Action, Agent
 from demo.groups import cpu_stat, is_idle, quota_cores
 from demo.programs import Batch, Latencies, Load, Program, Service
 from tests.kernel.workloads import Group
@@ -57,14 +58,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Action:
-    """What was done, when, and why."""
-
-    at_s: float
-    text: str
-
-
-@dataclass(frozen=True)
 class Run:
     """`measured_s`: begin and end of what is reported; before it is warm-up."""
 
@@ -107,26 +100,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Scene:
-    """Who takes part. Without batch work: None."""
+    """Who takes part. Without batch work or agent: None."""
 
     service_group: Group
     batch_group: Group
     service: Service
     batch: Batch | None
-    others: Mapping[str, Program]
-    """Whose CPU time is to be known as well."""
+    agent: Agent | None
 
     @property
     def programs(self) -> dict[str, Program]:
-        batch = {"batch": self.batch} if self.batch else {}
-        return {"service": self.service, **batch, **self.others}
+        everybody = {"service": self.service, "batch": self.batch, "agent": self.agent}
+        return {name: program for name, program in everybody.items() if program}
 
     def look(self, load: Load) -> Look:
-        programs = {**self.programs, "load": load}
         stat = cpu_stat(self.service_group)
         return Look(
             time.monotonic() - load.start_s,
-            {name: program.cpu_s() for name, program in programs.items()},
+            {name: program.cpu_s() for name, program in {**self.programs, "load": load}.items()},
             self.batch.units() if self.batch else 0,
             quota_cores(self.batch_group),
             is_idle(self.batch_group),
@@ -136,18 +127,18 @@ class Scene:
         )
 
 
-def watch(scene: Scene, load: Load, seconds: float, each_step: Callable[[float], object]) -> tuple[Look, ...]:
-    """Look every STEP_S of the load's `seconds`; its end is waited for. All others must live until then."""
+def watch(name: str, scene: Scene, load: Load, measured_s: tuple[float, float]) -> Run:
+    """Look every STEP_S until the end of what is measured; the load's end is waited for. All others live until then."""
     looks = []
-    for number in range(round(seconds / STEP_S) + 1):
+    for number in range(round(measured_s[1] / STEP_S) + 1):
         time.sleep(max(0.0, load.start_s + number * STEP_S - time.monotonic()))
         looks.append(scene.look(load))
-        for name, program in scene.programs.items():
+        for who, program in scene.programs.items():
             if program.has_ended():
-                raise SystemExit(f"the {name} has ended, status {program.popen.wait()}")
-        each_step(looks[-1].at_s)
+                raise SystemExit(f"the {who} has ended, status {program.popen.wait()}")
     load.popen.wait()
-    return tuple(looks)
+    actions = scene.agent.actions(load.start_s) if scene.agent else ()
+    return Run(name, load.latencies(), tuple(looks), actions, measured_s)
 
 
 def poisson(seed: int, rate_per_s: float, begin_s: float, end_s: float) -> NDArray[np.float64]:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.groups import allow_real_time
 from tests.kernel.workloads import Group
 
 STOP_S = 10
-REAL_TIME_PRIORITY = 1
+REAL_TIME_PRIORITY = 2
+"""Before the agent, which has 1."""
 CONNECTIONS, GRACE_MS, LEAD_S = 512, 5000, 0.5
 """Of the load: more connections than the service has requests at once; how long it waits for late answers; how long
 before its first request it starts."""
@@ -99,19 +99,22 @@ class Load(Program):
 
 @dataclass
 class Programs:
-    """Starts programs; `folder` holds the binaries and what they write."""
+    """Starts programs. `folder` holds the binaries and what they write, `log` what the agent says."""
 
     folder: Path
+    log: Path
     running: list[Program] = field(default_factory=list)
 
-    def start(self, command: Sequence[object], group: Group | None = None, **popen: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: Sequence[object], group: Group | None = None, *, when_demo_dies: str = "KILL", **popen: Any
+    ) -> subprocess.Popen[bytes]:
         """In `group`, or where the demo is. Ctrl-C reaches the demo only, which ends the others in order."""
 
         def enter() -> None:
             if group:
                 (group.path / "cgroup.procs").write_text("0")
 
-        words = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
+        words = ["setpriv", "--pdeathsig", when_demo_dies, *map(str, command)]
         process: subprocess.Popen[bytes] = subprocess.Popen(words, start_new_session=True, preexec_fn=enter, **popen)
         self.running.append(Program(process))
         return process
@@ -126,7 +129,7 @@ class Programs:
         counts.write_bytes(bytes(64 * threads))
         return Batch(self.start([self.folder / "batch", threads, rounds, counts], group), counts)
 
-    def load(self, tree: Group, group: Group, port: int, due_s: NDArray[np.float64]) -> Load:
+    def load(self, group: Group, port: int, due_s: NDArray[np.float64]) -> Load:
         """Its first moment is in LEAD_S."""
         schedule, result = self.folder / "schedule", self.folder / "latencies"
         (due_s * 1e9).astype(np.int64).tofile(schedule)
@@ -134,7 +137,6 @@ class Programs:
         command = [self.folder / "load", port, CONNECTIONS, start_ns, GRACE_MS]
         with schedule.open("rb") as stdin, result.open("wb") as stdout:
             popen = self.start(command, group, stdin=stdin, stdout=stdout)
-        allow_real_time(tree, group)
         be_punctual(popen.pid)
         return Load(popen, start_ns / 1e9, result)
 
@@ -152,9 +154,9 @@ def compile_into(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def programs(folder: Path) -> Iterator[Programs]:
+def programs(folder: Path, log: Path) -> Iterator[Programs]:
     """`folder`: see compile_into. What runs at the end is stopped, the youngest first."""
-    found = Programs(folder)
+    found = Programs(folder, log)
     try:
         yield found
     finally:

@@ -12,7 +12,7 @@ PERCENTILES = (50, 95, 99)
 SERIES = (
     *("phase", "begin_s", "end_s", "requests", "p50_ms", "p95_ms", "p99_ms"),
     *("service_cores", "batch_cores", "agent_cores", "load_cores", "batch_units_per_s"),
-    *("batch_limit_cores", "batch_is_idle", "service_quota_cores", "throttled_periods", "actions"),
+    *("batch_limit_cores", "batch_is_idle", "service_quota_cores", "throttled_periods"),
 )
 """Columns of the series, a row per half second. Settings are those at its end. Empty: there is none."""
 
@@ -42,6 +42,12 @@ def write_requests(path: Path, runs: Sequence[Run]) -> None:
     _write(path, ("phase", "due_s", "sent_s", "latency_ms"), rows)
 
 
+def write_actions(path: Path, runs: Sequence[Run]) -> None:
+    """A row per decision of the agent that changed something."""
+    rows = ((run.name, f"{action.at_s:.3f}", action.text, action.reason) for run in runs for action in run.actions)
+    _write(path, ("phase", "at_s", "action", "reason"), rows)
+
+
 def _series(run: Run) -> Iterable[tuple[object, ...]]:
     for (begin_s, end_s), step in zip(run.intervals_s, run.steps, strict=True):
         look = step.last
@@ -51,7 +57,6 @@ def _series(run: Run) -> Iterable[tuple[object, ...]]:
             *(step.cores(program) for program in ("service", "batch", "agent", "load")),
             *(step.per_s(lambda look: look.batch_units), look.batch_limit_cores, int(look.batch_is_idle)),
             *(look.quota_cores, look.nr_throttled - step.first.nr_throttled),
-            "; ".join(action.text for action in run.actions if begin_s <= action.at_s < end_s),
         )
 
 

@@ -6,16 +6,19 @@ The batch work has more threads than there are CPUs and would take all of them.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from demo.agent import start_agent
 from demo.figure import draw_suppress
-from demo.measure import Action, Run, Scene, poisson, watch
+from demo.groups import allow_real_time, path_of
+from demo.measure import Run, Scene, poisson, watch
 from demo.programs import Programs
 from demo.report import PERCENTILES, table
 from tests.kernel.workloads import Group
@@ -26,40 +29,65 @@ WORK_MS = 2.0
 LOW_PCT, HIGH_PCT = 10, 40
 """Of all CPUs that the requests need."""
 LOW_S, MEASURED_S = 3.0, 8.0
+TICK_S, SETTLE_S = 0.5, 1
+"""Of the agent: quicker than its defaults, for this to fit into a minute."""
 TARGET_MS = 10.0
 """For the service's p95."""
 
 
 @dataclass(frozen=True)
 class Phase:
+    """`rungs`: what the agent may take from the batch work; None: there is no agent."""
+
     name: str
     settle_s: float
     """At high load, before what is measured."""
     has_batch: bool = True
-    by_hand: Callable[[Group, float], str | None] = lambda group, at_s: None
-
-
-def idle_by_hand(group: Group, at_s: float) -> str | None:
-    if at_s < LOW_S + 2 or (group.path / "cpu.idle").read_text().strip() == "1":
-        return None
-    (group.path / "cpu.idle").write_text("1")
-    return "idle"
-
-
-def quota_by_hand(group: Group, at_s: float) -> str | None:
-    step = int(at_s - LOW_S - 1)
-    if step < 1 or step > 9 or at_s % 1 > 0.5:
-        return None
-    group.set_quota(int(CPUS * 100_000 * 0.7**step))
-    return f"quota {CPUS * 0.7**step:.2f}"
+    rungs: tuple[str, ...] | None = None
 
 
 PHASES = (
     Phase("alone", 1, has_batch=False),
     Phase("unprotected", 1),
-    Phase("protected", 6, by_hand=idle_by_hand),
-    Phase("quota only", 14, by_hand=quota_by_hand),
+    Phase("protected", 8, rungs=("idle", "quota")),
+    Phase("quota only", 16, rungs=("quota",)),
 )
+
+
+def config(tree: Group, port: int, rungs: Sequence[str]) -> str:
+    """Of the agent. The service's own figure is watched; what is taken from the batch work is not given back within the
+    minute that this lasts."""
+    service, batch = (f"{path_of(tree)}/{name}" for name in ("service", "batch"))
+    return f"""
+agent = {{tick_s = {TICK_S}, window_s = 10}}
+metrics = {{enabled = false}}
+enforce = {{mode = "on", settle_s = {SETTLE_S}}}
+burst = {{enforce = "off"}}
+suppress = {{rungs = {json.dumps(rungs)}, calm_s = 120}}
+
+[[class]]
+match = "{service}"
+class = "LS"
+
+[[class]]
+match = "{batch}"
+class = "BE"
+
+[[sli]]
+name = "demo"
+url = "http://127.0.0.1:{port}/metrics"
+metric = "demo_request_seconds"
+quantile = 0.95
+target = "{TARGET_MS:g}ms"
+group = "{service}"
+interval_s = {TICK_S}
+
+[[rule]]
+name = "service-is-slow"
+match = "{service}"
+signal = "sli:demo"
+window_s = 2
+"""
 
 
 def schedule(phase: Phase) -> NDArray[np.float64]:
@@ -77,21 +105,17 @@ def schedule(phase: Phase) -> NDArray[np.float64]:
 
 def run_phase(phase: Phase, tree: Group, programs: Programs) -> Run:
     rounds = int(WORK_MS * programs.rounds_per_ms())
-    service_group, batch_group, load_group = (tree.child(name) for name in ("service", "batch", "load"))
+    service_group, batch_group, load_group, agent_group = (
+        tree.child(name) for name in ("service", "batch", "load", "agent")
+    )
+    allow_real_time(tree, (load_group, agent_group))
     service = programs.service(service_group, CPUS * 2, rounds)
     batch = programs.batch(batch_group, CPUS * 2, rounds) if phase.has_batch else None
-    scene = Scene(service_group, batch_group, service, batch, {})
-    load = programs.load(tree, load_group, service.port, schedule(phase))
-    actions: list[Action] = []
-
-    def step(at_s: float) -> None:
-        text = phase.by_hand(batch_group, at_s)
-        if text:
-            actions.append(Action(at_s, text))
-
+    agent = start_agent(programs, agent_group, config(tree, service.port, phase.rungs)) if phase.rungs else None
+    scene = Scene(service_group, batch_group, service, batch, agent)
+    load = programs.load(load_group, service.port, schedule(phase))
     begin_s = LOW_S + phase.settle_s
-    looks = watch(scene, load, begin_s + MEASURED_S, step)
-    return Run(phase.name, load.latencies(), looks, tuple(actions), (begin_s, begin_s + MEASURED_S))
+    return watch(phase.name, scene, load, (begin_s, begin_s + MEASURED_S))
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
