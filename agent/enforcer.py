@@ -11,6 +11,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -58,7 +59,8 @@ class Enforcer:
         self._config, self._host = config, host
         self._stack = contextlib.ExitStack()
         self._settings, self._topology = SettingsReader(host), TopologyReader()
-        self._last: tuple[Tick, Profile] | None = None
+        self._last: Situation | None = None
+        """Of the last tick: between two ticks only what is ours is newer."""
         self._groups: tuple[Group, ...] = ()
         self._paths: dict[int, str] = {}
         self._holds: tuple[Hold, ...] = ()
@@ -97,14 +99,14 @@ class Enforcer:
 
     def tick(self, tick: Tick, profile: Profile) -> None:
         """Decide and write, once per tick."""
-        self._last = tick, profile
         if tick.groups is not self._groups:
             gone = self._paths.keys() - {group.id for group in tick.groups}
             self._groups = tick.groups
             self._paths = {group.id: group.path for group in tick.groups}
             self._executor.forget(gone)
         self._executor.watch()
-        self._state, verdict = self._control.decide(self._state, self._situation(tick, profile))
+        self._last = self._situation(tick, profile)
+        self._state, verdict = self._control.decide(self._state, self._last)
         for line in verdict.news:
             log.warning("%s", line)
         self._tell_events(verdict.findings)
@@ -119,7 +121,7 @@ class Enforcer:
         if self._last is None:
             return
         events = tuple(ThrottleEvent(each.owner_id, each.cpu, each.time_ns) for each in throttles)
-        situation = self._situation(*self._last, events)
+        situation = replace(self._last, now_ns=time.monotonic_ns(), knobs=self._executor.knobs, throttled=events)
         self._state, verdict = self._control.decide_event(self._state, situation)
         began_ns = {event.group_id: event.time_ns for event in reversed(events)}
         for decision, outcomes in self._carry_out(verdict):
@@ -151,7 +153,7 @@ class Enforcer:
             log.warning("%s", line)
         return Control(config, plugins.controllers)
 
-    def _situation(self, tick: Tick, profile: Profile, throttled: tuple[ThrottleEvent, ...] = ()) -> Situation:
+    def _situation(self, tick: Tick, profile: Profile) -> Situation:
         now_ns = time.monotonic_ns()
         settings = self._settings.read(tick)
         return Situation(
@@ -161,7 +163,6 @@ class Enforcer:
             topology=self._topology.read(),
             knobs=self._executor.knobs,
             slis=self._slis.values(now_ns) if self._slis else {},
-            throttled=throttled,
             weights=settings.weights,
             cpusets=settings.cpusets,
             root_is_read_only=bool(os.statvfs("/").f_flag & os.ST_RDONLY),
