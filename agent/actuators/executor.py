@@ -120,18 +120,15 @@ class Executor:
         self._close_unused()
 
     def restore(self) -> Report:
-        """Put everything back, in an order that the kernel takes, then again what is left as long as that helps: one
-        failure stops nothing. What cannot be put back stays held, and on record.
+        """Put everything back, in an order that the kernel takes, and then try what is left once more: one failure ends
+        nothing. What cannot be put back stays held, and on record.
         """
         left = dict(self._held)
         found = {key: _read(held) for key, held in left.items()}
         view = look(self._groups, self._hierarchies, {}, {}, left)
         final = {**view.current, **{key: held.base for key, held in left.items() if key in view.current}}
         done = {(write.group_id, write.knob): self._put(write) for write in constraints.ordered(final, view)}
-        before = -1
-        while self._held and before != len(self._held):
-            before = len(self._held)
-            done.update((key, self._put(Write(*key, held.base))) for key, held in list(self._held.items()))
+        done.update((key, self._put(Write(*key, held.base))) for key, held in list(self._held.items()))
         self._close_unused()
         return Report(tuple(_restored(held, found[key], done.get(key)) for key, held in left.items()))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.actuators import constraints
+from agent.actuators import cgroup, constraints
 from agent.actuators.executor import Executor
 from agent.actuators.report import Fate
 from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
@@ -213,6 +213,23 @@ def test_what_somebody_else_writes_is_the_new_base(tree: KnobTree, executor: Exe
     assert executor.knobs[tree.group("a").id, Knob.QUOTA] == KnobState(70_000, 40_000)
     executor.restore()
     assert quota_us(tree, "a") == 70_000
+
+
+def test_an_owner_who_writes_right_after_us_is_noticed(
+    tree: KnobTree, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read back is not what was written."""
+    write = cgroup.Group.write
+
+    def both_write(group: cgroup.Group, knob: Knob, text: str) -> None:
+        write(group, knob, text)
+        quota(tree, "a", 70_000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cgroup.Group, "write", both_write)
+        outcome = apply_one(executor, tree.intent("a", Knob.QUOTA, 50_000))
+    assert (outcome.result, outcome.after) == (Result.FOREIGN, 70_000)
+    assert executor.knobs == {}
 
 
 def test_the_same_value_written_by_somebody_else_is_no_conflict(tree: KnobTree, executor: Executor) -> None:
