@@ -121,7 +121,8 @@ class Result(StrEnum):
     """This host has no such knob for this group."""
     GONE = "gone"
     FOREIGN = "foreign"
-    """Somebody else wrote this knob meanwhile: their value is the new base; after several times it is left alone."""
+    """Somebody else wrote this knob meanwhile: nothing is written, their value is the new base (and before and after);
+    after several times it is left alone."""
     DRY_RUN = "dry-run"
 
 

@@ -38,7 +38,7 @@ def test_v2_has_all_controllers_in_one_mount() -> None:
     assert (host.layout, host.cgroup_version, host.has_v1) == ("v2", 2, False)
     assert host.cpu is not None
     assert host.cpu.mount == str(TREES / "v2/sys/fs/cgroup")
-    assert host.cpu == host.cpuacct == host.memory == host.io == host.unified
+    assert host.cpu == host.cpuacct == host.cpuset == host.freezer == host.memory == host.io == host.unified
     assert host.own_cgroup == "/system.slice/slackwater.service"
     assert "cpu" in host.v2_controllers
 
@@ -63,6 +63,13 @@ def test_hybrid_takes_each_controller_from_where_it_is() -> None:
     assert host.memory is not None
     assert (host.memory.version, host.memory.mount) == (2, mount_of("hybrid", "unified"))
     assert host.cpuacct is None
+
+
+def test_freezing_needs_no_controller_on_v2_and_a_mount_on_v1() -> None:
+    """Hybrid: the unified hierarchy freezes, though it has no cpuset."""
+    assert (host_of("v1").cpuset, host_of("v1").freezer) == (None, None)
+    hybrid = host_of("hybrid")
+    assert (hybrid.cpuset, hybrid.freezer) == (None, hybrid.unified)
 
 
 def test_the_mount_of_a_whole_hierarchy_is_preferred_to_that_of_a_part() -> None:
