@@ -182,16 +182,14 @@ class Executor:
 
     def _unfit(self, intent: Intent) -> Outcome | None:
         """Why there is nothing to plan for this intent."""
-        key = intent.group_id, intent.knob
-        if self._held.is_foreign(key):
-            state = self._held.states[key]
-            return Outcome(intent, Result.FOREIGN, state.current, state.current)
+        if outcome := self._left_alone(intent):
+            return outcome
         try:
             group = self._group(intent.group_id, intent.path)
             text = group.read(intent.knob)
         except (Gone, Unsupported, OSError) as err:
             return self._failed(intent, err)
-        held = self._held.get(key)
+        held = self._held.get((intent.group_id, intent.knob))
         if held and not held.is_ours(text):
             return self._foreign(intent, held, text)
         if intent.knob is Knob.FREEZE and intent.value and self._is_mine(group):
@@ -202,6 +200,10 @@ class Executor:
 
     def _is_mine(self, group: Group) -> bool:
         return self._own_path is not None and f"{self._own_path}/".startswith(f"{group.path.rstrip('/')}/")
+
+    def _left_alone(self, intent: Intent) -> Outcome | None:
+        state = self._held.states.get((intent.group_id, intent.knob))
+        return Outcome(intent, Result.FOREIGN, state.current, state.current) if state and state.is_foreign else None
 
     def _foreign(self, intent: Intent, held: Held, text: str) -> Outcome:
         value = self._held.yield_to_owner(held, text)
@@ -230,7 +232,7 @@ class Executor:
         group = self._groups[write.group_id]
         intent = Intent(write.group_id, group.path, write.knob, write.value)
         try:
-            return self._written(intent, group, is_companion)
+            return self._left_alone(intent) or self._written(intent, group, is_companion)
         except (Gone, Unsupported, OSError, ValueError) as err:
             return self._failed(intent, err)
 

@@ -90,10 +90,6 @@ class Holdings(dict[Key, Held]):
             self.states[key] = KnobState(value, value, is_foreign=True)
         return value
 
-    def is_foreign(self, key: Key) -> bool:
-        state = self.states.get(key)
-        return state is not None and state.is_foreign
-
     def forget(self, group_ids: frozenset[int]) -> None:
         """These groups are gone."""
         for key in [key for key in self if key[0] in group_ids]:

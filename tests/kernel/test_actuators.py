@@ -73,6 +73,7 @@ def results(outcomes: tuple[Outcome, ...]) -> list[Result]:
     return [outcome.result for outcome in outcomes]
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("knob", Knob)
 def test_every_knob_is_applied_read_back_and_restored(tree: KnobTree, executor: Executor, knob: Knob) -> None:
     if not tree.file("a", knob).exists() if tree.has(knob) else True:
@@ -282,6 +283,31 @@ def test_an_owner_who_writes_every_100_ms_is_left_alone(tree: KnobTree, executor
     assert quota_us(tree, "a") == 80_000
 
 
+def test_what_is_left_alone_does_not_give_way_either(tree: KnobTree, executor: Executor) -> None:
+    """The owner insists on his burst: a quota below it is refused by the kernel, in its words."""
+    quota(tree, "a", 80_000)
+    for number in range(5):
+        executor.apply([tree.intent("a", Knob.BURST, 50_000)])
+        tree.set("a", Knob.BURST, str(70_000 + number))
+        executor.watch()
+    lowered, burst = executor.apply([tree.intent("a", Knob.QUOTA, 60_000)])
+    assert (lowered.result, lowered.kernel_text) == (Result.REFUSED, "Invalid argument")
+    assert (burst.intent.knob, burst.result, burst.after) == (Knob.BURST, Result.FOREIGN, 70_003)
+    assert tree.text("a", Knob.BURST) == "70004"
+
+
+def test_what_gave_way_goes_back_when_the_owner_takes_the_obstacle_away(tree: KnobTree, executor: Executor) -> None:
+    """An owner who raises the quota that we had lowered: the burst that had to be lowered with it is his again."""
+    quota(tree, "a", 80_000)
+    tree.set("a", Knob.BURST, "80000")
+    executor.apply([tree.intent("a", Knob.QUOTA, 30_000)])
+    quota(tree, "a", 90_000)
+    foreign, burst = executor.watch()
+    assert (foreign.intent.knob, foreign.result) == (Knob.QUOTA, Result.FOREIGN)
+    assert (burst.intent.knob, burst.result, burst.after) == (Knob.BURST, Result.APPLIED, 80_000)
+    assert executor.knobs == {}
+
+
 def test_three_foreign_writes_in_a_minute_are_forgiven(tree: KnobTree, journal: Path) -> None:
     """And so is any number that is spread over more time."""
     now_ns = 0
@@ -384,6 +410,7 @@ def test_issue_2326_a_burst_of_ten_quotas_is_refused_in_words_and_one_of_a_quota
     assert apply_one(executor, tree.intent("a", Knob.BURST, 50_000)).result is Result.APPLIED
 
 
+@pytest.mark.short
 def test_issue_2778_a_raised_quota_can_be_lowered(tree: KnobTree, executor: Executor) -> None:
     """With a burst as high as the quota: the burst goes first, and comes back with the quota."""
     quota(tree, "a", 50_000)
@@ -414,6 +441,7 @@ def test_issue_2306_two_that_want_the_same_file_do_not_both_write_it(tree: KnobT
     assert quota_us(tree, "a") == 50_000
 
 
+@pytest.mark.short
 def test_issue_2723_a_childs_quota_does_not_defeat_its_parents(
     tree: KnobTree, executor: Executor, work_binary: Path
 ) -> None:
