@@ -259,16 +259,16 @@ class Executor:
         try:
             group.write(knob, text)
             after = group.read(knob)
+            if after != text:
+                return self._foreign(intent, held, after)
+            self._held.settle(held, after)
+            return Outcome(intent, Result.APPLIED, value, file.parse(after))
         except OSError as err:
             self._held.settle(held, found)
-            look_at_weight(self._held, group)
             return _refused(intent, err.errno, err.strerror, value)
-        if after != text:
-            return self._foreign(intent, held, after)
-        self._held.settle(held, after)
-        if knob is Knob.IDLE:
-            look_at_weight(self._held, group)
-        return Outcome(intent, Result.APPLIED, value, file.parse(after))
+        finally:
+            if knob is Knob.IDLE:
+                look_at_weight(self._held, group)
 
     def _failed(self, intent: Intent, err: Exception) -> Outcome:
         if isinstance(err, Gone):

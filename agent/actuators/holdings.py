@@ -120,8 +120,11 @@ def look_at_weight(holdings: Holdings, group: Group) -> None:
     if held is None:
         return
     with contextlib.suppress(Gone, OSError):
-        held.text = group.read(Knob.WEIGHT)
+        text = group.read(Knob.WEIGHT)
+        if not held.is_ours(text):
+            return
+        held.text = text
         if (group.id, Knob.IDLE) not in holdings or group.read(Knob.IDLE) == "0":
-            holdings.settle(held, held.text)
+            holdings.settle(held, text)
         else:
             holdings.states[held.entry.key] = KnobState(held.base, held.current)

@@ -15,6 +15,7 @@ import pytest
 
 from agent.actuators import cgroup, constraints
 from agent.actuators.executor import Executor
+from agent.actuators.journal import Journal
 from agent.actuators.report import Fate
 from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
 from agent.errors import HostError
@@ -375,6 +376,27 @@ def test_one_that_cannot_be_put_back_stops_nothing_and_stays_on_record(
         assert [item.fate for item in executor.recovered.items] == [Fate.RESTORED]
     assert tree.found() == found
     assert not journal.exists()
+
+
+def test_a_full_journal_stops_writes_but_no_restoring(
+    tree: KnobTree, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be put on record is not written; the way back needs no record."""
+    tree.make("b")
+    found = tree.found()
+    executor.apply([tree.intent("a", Knob.QUOTA, 50_000)])
+
+    def refuse(self: Journal, record: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Journal, "_append", refuse)
+    for name in ("a", "b"):
+        outcome = apply_one(executor, tree.intent(name, Knob.QUOTA, 40_000))
+        assert (outcome.result, outcome.errno) == (Result.REFUSED, errno.ENOSPC)
+        assert outcome.kernel_text == "the journal cannot be written: No space left on device"
+    assert quota_us(tree, "a") == 50_000
+    assert executor.restore().is_complete
+    assert tree.found() == found
 
 
 def test_what_somebody_wrote_after_the_crash_stays_and_is_said(tree: KnobTree, journal: Path) -> None:
