@@ -3,7 +3,7 @@
 After a change of one resource the others stay as they are for settle_s; giving back in an emergency does not wait. A
 resource that has had to wait for settle_s is next: until it has had its turn, no other is changed. Each intent must be
 claimed by its controller, be about a group that is there and is not the root, and keep within bounds.py. What an owner
-holds on to is left alone.
+holds on to is left alone, and a BE quota is not moved by less than dead_band_pct.
 """
 
 from __future__ import annotations
@@ -121,7 +121,19 @@ class Arbiter:
             return "the root group is never changed"
         if (group.qos, intent.knob) not in self._claims.get(controller, frozenset()):
             return f"{controller} does not claim {intent.knob} of {group.qos}"
-        return bounded(intent, row, situation, self._config)
+        good = bounded(intent, row, situation, self._config)
+        return None if isinstance(good, Intent) and self._is_in_dead_band(good, row, situation) else good
+
+    def _is_in_dead_band(self, intent: Intent, row: int, situation: Situation) -> bool:
+        """A step of a BE quota that is too small to be worth a write; the last one, to the owner's, always is."""
+        now, period = value_now(situation, row, Knob.QUOTA, _NOTHING), period_us(situation, row)
+        if intent.knob is not Knob.QUOTA or situation.tick.groups[row].qos is not Qos.BE:
+            return False
+        if not isinstance(intent.value, int) or not isinstance(now, int) or not period:
+            return False
+        least_cores = situation.tick.node.cpus * self._config.suppress.dead_band_pct / 100 * (1 - 1e-9)
+        is_owners = intent.value == owners_value(situation, row, Knob.QUOTA)
+        return not is_owners and abs(intent.value - now) / period < least_cores
 
     def _leaves_floor(self, intents: list[Intent], situation: Situation, tree: Tree) -> bool:
         """All BE groups together keep min_pct of the machine, or what their owners gave them."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent.config import parse_config
-from agent.control import Decision, Intent, Knob, KnobValue, Outcome, Resource, Result, Situation
+from agent.control import Decision, Intent, Knob, KnobState, KnobValue, Outcome, Resource, Result, Situation
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.tree import Tree
 from agent.records import Qos
@@ -145,6 +145,15 @@ def test_1218_696_not_even_a_plugin_sets_1000_us() -> None:
     """With a floor for all of them that says nothing: 0.02 cores are 2000 us of 100 ms."""
     court = Court("suppress.min_pct = 0")
     assert court.judged(Knob.QUOTA, 1_000) == 0.02 * PERIOD_US
+
+
+def test_a_batch_quota_is_not_moved_by_less_than_the_dead_band_but_to_its_owners() -> None:
+    """One hundredth of four CPUs is 4000 us of 100 ms."""
+    court = Court()
+    court.situation = replace(court.situation, knobs={(BATCH, Knob.QUOTA): KnobState(91_000, 90_000)})
+    assert court.judged(Knob.QUOTA, 87_000) == ""
+    assert court.judged(Knob.QUOTA, 86_000) == 86_000
+    assert court.judged(Knob.QUOTA, 91_000) == 91_000
 
 
 def test_the_root_a_group_that_is_gone_and_what_is_not_claimed_are_never_changed() -> None:

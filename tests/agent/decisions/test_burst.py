@@ -72,9 +72,8 @@ def test_events_of_one_period_raise_once() -> None:
 
 def test_never_past_the_ceiling() -> None:
     world = burst_world("[burst]\nceil_pct = 150")
-    for _ in range(30):
-        world.event(WEB)
-    assert quota_us(world) == 75_000
+    asked = [decision.intents[0].value for _ in range(30) for decision in world.event(WEB).accepted]
+    assert asked == [60_000, 72_000, 75_000]
 
 
 def test_without_events_the_growth_of_nr_throttled_stands_for_them() -> None:
@@ -203,6 +202,15 @@ def test_2047_a_container_is_lowered_before_its_pod_and_never_above_it() -> None
         assert order in ([], [CONTAINER], [POD], [CONTAINER, POD])
         assert quota_us(world, CONTAINER) <= quota_us(world, POD)
     assert (quota_us(world, POD), quota_us(world, CONTAINER)) == (100_000, 90_000)
+
+
+def test_2047_a_pod_that_is_calm_stays_as_high_as_its_busy_container() -> None:
+    world = pod()
+    for _ in range(40):
+        world.event(CONTAINER)
+        world.tick({POD: Look(0.9), CONTAINER: Look(0.85), OTHER: Look(0.05)})
+        assert quota_us(world, CONTAINER) <= quota_us(world, POD)
+    assert quota_us(world, CONTAINER) == 270_000
 
 
 def test_2591_what_somebody_else_sets_meanwhile_is_the_new_base() -> None:

@@ -69,6 +69,7 @@ def test_a_service_that_is_slow_and_hardly_waits_has_another_cause_than_the_cpu(
 def test_without_the_split_of_waits_the_cause_is_not_known() -> None:
     """As without BPF: nothing is concluded from a sum."""
     assert cause(Look(0.5, 5, contention_s=NAN, throttle_s=0.1)) is None
+    assert cause(Look(0.5, 5, contention_s=0.5, throttle_s=NAN, culprits={BATCH: 1})) is None
 
 
 def test_topmost_batch_groups_are_those_that_hold_no_service() -> None:

@@ -44,6 +44,7 @@ def test_a_limit_goes_down_in_steps_while_services_wait_and_never_below_its_floo
     assert len(seen) > 5
     assert all(after == pytest.approx(before * 0.7, rel=1e-3) for before, after in pairwise(seen[:-1]))
     assert seen[-1] == 0.02 * 4
+    assert world.state.controllers["suppress"].stand.by_wait_cores == {"quota": 0.02 * 4}
 
 
 def test_when_no_rule_fires_everything_goes_back_in_steps_of_at_most_a_tenth_of_the_machine() -> None:
