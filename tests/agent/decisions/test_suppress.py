@@ -47,6 +47,13 @@ def test_a_limit_goes_down_in_steps_while_services_wait_and_never_below_its_floo
     assert world.state.controllers["suppress"].stand.by_wait_cores == {"quota": 0.02 * 4}
 
 
+def test_the_first_limit_is_below_what_batch_work_uses() -> None:
+    """A limit above it would not be felt, and a settling time would be lost."""
+    world = World(with_rungs("quota"))
+    world.ticks(2, {WEB: SLOW, BATCH: Look(1.0)})
+    assert quota_cores(world) == pytest.approx(0.7)
+
+
 def test_when_no_rule_fires_everything_goes_back_in_steps_of_at_most_a_tenth_of_the_machine() -> None:
     world = World()
     world.ticks(30, WAITING)
@@ -95,7 +102,7 @@ def test_a_host_without_cpu_idle_takes_weight() -> None:
 def test_a_rung_that_is_not_to_be_had_is_skipped(result: Result) -> None:
     world = World(RULE.replace("[enforce]", "[enforce]\nrefused_writes = 100"))
     world.result = lambda intent: result if intent.knob in (Knob.IDLE, Knob.WEIGHT) else Result.APPLIED
-    world.ticks(8, WAITING)
+    world.ticks(4, WAITING)
     assert quota_cores(world) is not None
 
 
