@@ -11,7 +11,7 @@ from agent.cli.text import fitted
 from agent.cli.words import change, clock_time, counted, elapsed, inputs_in_words, knob_value, listed, zone
 from agent.config_explain import one_line
 from agent.control import Knob, KnobValue, Outcome, Result
-from agent.history.entries import Entry, Kind, words
+from agent.history.entries import BEFORE_WALL_NS, Entry, Kind, words
 from agent.units import NS_PER_S
 
 ENTRIES_TOLD = 60
@@ -101,7 +101,7 @@ class Story:
                 cause = f" ({entry.cause})" if entry.cause else ""
                 yield f"cannot be cured on this node{cause}: {reason}{self._again(entry)}"
             case Kind.AGENT:
-                yield f"the agent {reason}{self._again(entry)}"
+                yield f"the agent {reason}{self._last_heard(entry)}{self._again(entry)}"
             case Kind.DECISION:
                 yield f"{self._who(entry)}: {reason}{self._again(entry)}"
                 yield from self._changes(entry)
@@ -170,6 +170,10 @@ class Story:
             when = f"for {long}, until {self._time(entry.end_wall_ns)}"
         often = f", {entry.times} times" if entry.times > 1 else ""
         return f"{who} {when}{often}, because {reason}"
+
+    def _last_heard(self, entry: Entry) -> str:
+        before_ns = entry.inputs.get(BEFORE_WALL_NS)
+        return f", last heard of at {self._time(int(before_ns))}" if isinstance(before_ns, int | float) else ""
 
     def _seconds(self, entry: Entry) -> float:
         end_ns = self._now_wall_ns if entry.lasts and self._is_agent_alive else entry.end_wall_ns

@@ -13,6 +13,10 @@ from agent.control import Decision, Event, Hold, Outcome
 TEXT_CHARS_MAX = 500
 INPUTS_MAX = 40
 OUTCOMES_MAX = 1000
+STARTED, STOPPED = "started", "stopped"
+"""First words of the entries of kind AGENT."""
+BEFORE_WALL_NS = "before_wall_ns"
+"""Input of a start: when the agent before it, which ended without a word, was last heard of."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -118,6 +122,11 @@ def sameness_of_hold(hold: Hold) -> Hashable:
 def clipped(text: str) -> str:
     """What one entry may hold of a text that others wrote."""
     return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
+
+
+def of_agent(text: str, now: Moment) -> Entry:
+    """What the agent says of itself."""
+    return Entry(Kind.AGENT, now, now.wall_ns, text)
 
 
 def words(text: str) -> str:

@@ -7,11 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.history.book import Book
-from agent.history.entries import Entry, Kind, Moment
+from agent.history.entries import BEFORE_WALL_NS, STARTED, STOPPED, Entry, Moment, of_agent
 from agent.history.store import Store
-
-STARTED, STOPPED = "started", "stopped"
-"""First words of the entries of kind AGENT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +35,9 @@ class Scribe:
         last = self._store.last_of_agent()
         words = f"{STARTED}: {about}"
         if last is None or not last[0].startswith(STARTED):
-            return agent_entry(words, now)
+            return of_agent(words, now)
         return dataclasses.replace(
-            agent_entry(f"{words}; the one before was killed or crashed", now), inputs={"before_wall_ns": last[1]}
+            of_agent(f"{words}; the one before was killed or crashed", now), inputs={BEFORE_WALL_NS: last[1]}
         )
 
     def write(self, items: Iterable[Item], now: Moment) -> int:
@@ -67,12 +64,8 @@ class Scribe:
 
     def stopped(self, now: Moment) -> None:
         """The agent ends, and all holds with it."""
-        self.write([Held((), now), agent_entry(STOPPED, now)], now)
+        self.write([Held((), now), of_agent(STOPPED, now)], now)
         self._store.write((), self._book.due(now, everything=True))
 
     def close(self) -> None:
         self._store.close()
-
-
-def agent_entry(words: str, now: Moment) -> Entry:
-    return Entry(Kind.AGENT, now, now.wall_ns, words)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.control import Decision, Event, Hold, Outcome
-from agent.history.entries import Entry, Moment, clock_now, of_decision, of_event, of_hold, sameness_of_hold
-from agent.history.scribe import Held, Item, Scribe, agent_entry
+from agent.history.entries import Entry, Moment, clock_now, of_agent, of_decision, of_event, of_hold, sameness_of_hold
+from agent.history.scribe import Held, Item, Scribe
 from agent.history.store import Store, UnusableFile, is_damage
 from agent.units import NS_PER_S
 
@@ -180,7 +180,7 @@ class _File:
         """The entry that a file which was opened begins with."""
         if not self._was_open:
             return scribe.started(self._about, now)
-        return agent_entry(f"goes on; {self.lost - self._lost_before} entries are missing: {self.error}", now)
+        return of_agent(f"goes on; {self.lost - self._lost_before} entries are missing: {self.error}", now)
 
     def _is_well(self, now: Moment) -> None:
         self._was_open, self.error, self._lost_before = True, None, self.lost

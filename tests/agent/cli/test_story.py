@@ -10,8 +10,7 @@ import pytest
 from agent.cli.history_table import table
 from agent.cli.story import ENTRIES_TOLD, Story, heading
 from agent.control import Cause, Event, Knob, Result
-from agent.history.entries import Entry, Moment, of_event
-from agent.history.scribe import agent_entry
+from agent.history.entries import BEFORE_WALL_NS, Entry, Moment, of_agent, of_event
 from tests.agent.made_up_entries import BATCH, WEB, at, decided, held, outcome
 
 NOW_S = 3600.0
@@ -144,7 +143,9 @@ def test_what_the_node_cannot_cure_is_told() -> None:
 
 
 def test_start_and_end_of_the_agent_are_told() -> None:
-    assert lines(agent_entry("started: pid 1", at(1))) == ["08:00:01  the agent started: pid 1"]
+    assert lines(of_agent("started: pid 1", at(1))) == ["08:00:01  the agent started: pid 1"]
+    killed = dataclasses.replace(of_agent("started", at(9)), inputs={BEFORE_WALL_NS: at(5).wall_ns})
+    assert lines(killed) == ["08:00:09  the agent started, last heard of at 08:00:05"]
 
 
 def test_lines_fit_the_terminal() -> None:

@@ -122,6 +122,17 @@ def test_all_that_is_on_the_disk_stays_within_its_bound(path: Path, outcomes: in
 
 
 @pytest.mark.slow
+def test_one_transaction_that_is_larger_than_the_bound_is_refused(path: Path) -> None:
+    """By SQLite itself; the next one is written."""
+    store = Store(path, 10**6, BYTES_MIN)
+    with pytest.raises(sqlite3.OperationalError, match="database or disk is full"):
+        store.write(numbered(1, 20_000))
+    store.write(numbered(1, 10))
+    store.close()
+    assert ids(path) == [*range(1, 11)]
+
+
+@pytest.mark.slow
 def test_a_bound_that_was_lowered_holds_from_the_next_start_on(path: Path) -> None:
     store = Store(path, 10**6, 3 * BYTES_MIN)
     write_many(store, 40_000)

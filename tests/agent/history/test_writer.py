@@ -18,7 +18,7 @@ import pytest
 
 from agent.control import Event, Hold, Result
 from agent.history import writer as writer_module
-from agent.history.entries import Entry, Kind
+from agent.history.entries import BEFORE_WALL_NS, Entry, Kind
 from agent.history.reader import HistoryReader
 from agent.history.store import Store
 from agent.history.writer import QUEUE_MAX, HistoryWriter
@@ -137,6 +137,8 @@ def test_the_next_start_says_that_an_agent_ended_without_a_word(path: Path, writ
         "started: pid 1, enforce on; the one before was killed or crashed",
         "stopped",
     ]
+    *_, killed, after, _ = entries(path)
+    assert after.inputs == {BEFORE_WALL_NS: killed.end_wall_ns}
 
 
 def test_a_disk_that_hangs_never_keeps_the_loop_waiting(
