@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,19 @@ class Agent(Program):
 
 
 def start_agent(programs: Programs, group: Group, config: str) -> Agent:
-    """When the demo dies it is asked to end, not killed: it gives back what it took."""
+    """Returns when it has seen the first tick. When the demo dies it is asked to end, not killed: it gives all back."""
     file = programs.folder / "slackwater.toml"
     file.write_text(f'{config}\n[history]\npath = "{programs.folder}/history.db"\n')
     words = [COMMAND, "run", "--config", file]
     null = subprocess.DEVNULL
     with programs.log.open("ab") as log:
-        return Agent(programs.start(words, group, when_demo_dies="TERM", stdin=null, stdout=null, stderr=log), file)
+        begin = log.tell()
+        agent = Agent(programs.start(words, group, when_demo_dies="TERM", stdin=null, stdout=null, stderr=log), file)
+    while b" source=" not in (said := programs.log.read_bytes()[begin:]):
+        if agent.has_ended():
+            raise SystemExit(f"the agent does not run: {said.decode(errors='replace').strip()}")
+        time.sleep(0.05)
+    return agent
 
 
 def _is_applied(outcome: dict[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -99,8 +100,9 @@ class Load(Program):
 
 @dataclass
 class Programs:
-    """Starts programs. `folder` holds the binaries and what they write, `log` what the agent says."""
+    """Starts programs. `folder`: for what they write, but `log` for what the agent says."""
 
+    binaries: Path
     folder: Path
     log: Path
     running: list[Program] = field(default_factory=list)
@@ -120,21 +122,21 @@ class Programs:
         return process
 
     def service(self, group: Group, threads: int, rounds: int) -> Service:
-        popen = self.start([self.folder / "service", 0, threads, rounds], group, stdout=subprocess.PIPE)
+        popen = self.start([self.binaries / "service", 0, threads, rounds], group, stdout=subprocess.PIPE)
         assert popen.stdout
         return Service(popen, int(popen.stdout.readline()))
 
     def batch(self, group: Group, threads: int, rounds: int) -> Batch:
         counts = self.folder / "counts"
         counts.write_bytes(bytes(64 * threads))
-        return Batch(self.start([self.folder / "batch", threads, rounds, counts], group), counts)
+        return Batch(self.start([self.binaries / "batch", threads, rounds, counts], group), counts)
 
     def load(self, group: Group, port: int, due_s: NDArray[np.float64]) -> Load:
         """Its first moment is in LEAD_S."""
         schedule, result = self.folder / "schedule", self.folder / "latencies"
         (due_s * 1e9).astype(np.int64).tofile(schedule)
         start_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
-        command = [self.folder / "load", port, CONNECTIONS, start_ns, GRACE_MS]
+        command = [self.binaries / "load", port, CONNECTIONS, start_ns, GRACE_MS]
         with schedule.open("rb") as stdin, result.open("wb") as stdout:
             popen = self.start(command, group, stdin=stdin, stdout=stdout)
         be_punctual(popen.pid)
@@ -142,7 +144,7 @@ class Programs:
 
     def rounds_per_ms(self) -> int:
         """Of the work that service and batch do."""
-        done = subprocess.run([self.folder / "service", "calibrate"], capture_output=True, check=True)
+        done = subprocess.run([self.binaries / "service", "calibrate"], capture_output=True, check=True)
         return int(done.stdout)
 
 
@@ -154,14 +156,15 @@ def compile_into(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def programs(folder: Path, log: Path) -> Iterator[Programs]:
-    """`folder`: see compile_into. What runs at the end is stopped, the youngest first."""
-    found = Programs(folder, log)
-    try:
-        yield found
-    finally:
-        for program in reversed(found.running):
-            program.stop()
+def programs(binaries: Path, log: Path) -> Iterator[Programs]:
+    """`binaries`: see compile_into. What runs at the end is stopped, the youngest first."""
+    with tempfile.TemporaryDirectory(prefix="slackwater-demo-") as folder:
+        found = Programs(binaries, Path(folder), log)
+        try:
+            yield found
+        finally:
+            for program in reversed(found.running):
+                program.stop()
 
 
 def be_punctual(pid: int) -> None:

@@ -55,15 +55,16 @@ PHASES = (
 
 
 def config(tree: Group, port: int, rungs: Sequence[str]) -> str:
-    """Of the agent. The service's own figure is watched; what is taken from the batch work is not given back within the
-    minute that this lasts."""
+    """Of the agent. It watches the service's own figure. All of the machine may be used (threshold_pct): what is taken
+    is taken in steps, by what is seen; the priority is not given back within the minute that this lasts (calm_s).
+    """
     service, batch = (f"{path_of(tree)}/{name}" for name in ("service", "batch"))
     return f"""
 agent = {{tick_s = {TICK_S}, window_s = 10}}
 metrics = {{enabled = false}}
 enforce = {{mode = "on", settle_s = {SETTLE_S}}}
 burst = {{enforce = "off"}}
-suppress = {{rungs = {json.dumps(rungs)}, calm_s = 120}}
+suppress = {{rungs = {json.dumps(rungs)}, calm_s = 120, threshold_pct = 100}}
 
 [[class]]
 match = "{service}"
@@ -109,7 +110,7 @@ def run_phase(phase: Phase, tree: Group, programs: Programs) -> Run:
         tree.child(name) for name in ("service", "batch", "load", "agent")
     )
     allow_real_time(tree, (load_group, agent_group))
-    service = programs.service(service_group, CPUS * 2, rounds)
+    service = programs.service(service_group, CPUS, rounds)
     batch = programs.batch(batch_group, CPUS * 2, rounds) if phase.has_batch else None
     agent = start_agent(programs, agent_group, config(tree, service.port, phase.rungs)) if phase.rungs else None
     scene = Scene(service_group, batch_group, service, batch, agent)
