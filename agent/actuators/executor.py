@@ -1,4 +1,4 @@
-"""The one writer of knobs: plans the order, puts on record what it finds, writes, reads back, and says what came of it.
+"""The one writer of knobs: reads what is there, plans the order, has each knob written, and says what came of it.
 
 A knob is held from the first write until it is at its base again. A text that is not what the executor left there is
 its owner's word: it is the new base, nothing of ours is on the knob any more, and the outcome is FOREIGN; what was to
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,12 @@ from typing import Self
 
 from agent.actuators import constraints, journal
 from agent.actuators.cgroup import Gone, Group, Hierarchies, Unsupported
-from agent.actuators.constraints import Key, Write
-from agent.actuators.holdings import Held, Holdings, keep_weight, look_at_weight
+from agent.actuators.constraints import Key, View, Write
+from agent.actuators.holdings import Held, Holdings
 from agent.actuators.journal import Contents, Entry, Journal, Lock
 from agent.actuators.report import Fate, Report, Restored
 from agent.actuators.view import look
+from agent.actuators.writer import Writer, refused
 from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
 from agent.errors import HostError
 from agent.host import Host
@@ -35,12 +36,10 @@ class Executor:
     """Opened with `open`; there is one per journal."""
 
     def __init__(self, hierarchies: Hierarchies, own_path: str | None, lock: Lock, holdings: Holdings) -> None:
-        self._hierarchies = hierarchies
-        self._own_path = own_path
-        self._lock = lock
+        self._writer = Writer(hierarchies, holdings)
         self._held = holdings
-        self._groups: dict[int, Group] = {}
-        """Those with a held knob; during a call also those that it looks at."""
+        self._lock = lock
+        self._own_path = own_path
         self.recovered = Report()
         """What a predecessor had left, and what became of it."""
 
@@ -96,7 +95,7 @@ class Executor:
                 else:
                     goals[key] = intent.value
         written = self._reach(goals)
-        self._close_unused()
+        self._writer.close_unused()
         told = [_told(intent, goals, outcomes, written) for intent in intents]
         return (*told, *(outcome for key, outcome in written.items() if key not in goals))
 
@@ -109,7 +108,7 @@ class Executor:
             if outcome and outcome.result is Result.FOREIGN:
                 noticed.append(outcome)
         settled = self._reach({}) if noticed else {}
-        self._close_unused()
+        self._writer.close_unused()
         with contextlib.suppress(OSError):  # the old file stands
             self._held.journal.compact()
         return (*noticed, *settled.values())
@@ -117,7 +116,7 @@ class Executor:
     def forget(self, group_ids: Iterable[int]) -> None:
         """These groups are gone."""
         self._held.forget(frozenset(group_ids))
-        self._close_unused()
+        self._writer.close_unused()
 
     def restore(self) -> Report:
         """Put everything back, in an order that the kernel takes, and then try what is left once more: one failure ends
@@ -125,20 +124,18 @@ class Executor:
         """
         left = dict(self._held)
         found = {key: _read(held) for key, held in left.items()}
-        view = look(self._groups, self._hierarchies, {}, {}, left)
+        view = self._look({}, left)
         final = {**view.current, **{key: held.base for key, held in left.items() if key in view.current}}
-        done = {(write.group_id, write.knob): self._put(write) for write in constraints.ordered(final, view)}
-        done.update((key, self._put(Write(*key, held.base))) for key, held in list(self._held.items()))
-        self._close_unused()
+        done = {(write.group_id, write.knob): self._writer.put(write) for write in constraints.ordered(final, view)}
+        done.update((key, self._writer.put(Write(*key, held.base))) for key, held in list(self._held.items()))
+        self._writer.close_unused()
         return Report(tuple(_restored(held, found[key], done.get(key)) for key, held in left.items()))
 
     def close(self) -> None:
         """Without restoring. A journal that has nothing on record is removed. More than once does nothing."""
-        for group in self._groups.values():
-            group.close()
-        self._groups.clear()
         self._held.clear()
         self._held.states.clear()
+        self._writer.close_unused()
         self._held.journal.close()
         self._lock.close()
 
@@ -160,7 +157,7 @@ class Executor:
         """None: it is held now; else why not."""
         lost = Restored(entry.group_id, entry.path, entry.knob, Fate.GONE, entry.base)
         try:
-            group = self._group(entry.group_id, entry.path)
+            group = self._writer.group(entry.group_id, entry.path)
             if group.directory_id(entry.knob) != entry.directory_id:
                 return lost
             text = group.read(entry.knob)
@@ -173,27 +170,20 @@ class Executor:
         self._held[key] = Held(group, entry, text)
         return None
 
-    def _group(self, group_id: int, path: str) -> Group:
-        """Gone, OSError."""
-        group = self._groups.get(group_id)
-        if group is None:
-            group = self._groups[group_id] = Group(self._hierarchies, path, group_id)
-        return group
-
     def _unfit(self, intent: Intent) -> Outcome | None:
         """Why there is nothing to plan for this intent."""
-        if outcome := self._left_alone(intent):
+        if outcome := self._writer.left_alone(intent):
             return outcome
         try:
-            group = self._group(intent.group_id, intent.path)
+            group = self._writer.group(intent.group_id, intent.path)
             text = group.read(intent.knob)
         except (Gone, Unsupported, OSError) as err:
-            return self._failed(intent, err)
+            return self._writer.failed(intent, err)
         held = self._held.get((intent.group_id, intent.knob))
         if held and not held.is_ours(text):
-            return self._foreign(intent, held, text)
+            return self._writer.foreign(intent, held, text)
         if intent.knob is Knob.FREEZE and intent.value and self._is_mine(group):
-            return _refused(intent, errno.EDEADLK, "the agent is in this group, and would never thaw it")
+            return refused(intent, errno.EDEADLK, "the agent is in this group, and would never thaw it")
         if intent.knob is Knob.CPUSET and not held and group.narrows_newcomers():
             return Outcome(intent, Result.UNSUPPORTED, kernel_text="cgroup v1: a new group below it could not start")
         return None
@@ -201,90 +191,26 @@ class Executor:
     def _is_mine(self, group: Group) -> bool:
         return self._own_path is not None and f"{self._own_path}/".startswith(f"{group.path.rstrip('/')}/")
 
-    def _left_alone(self, intent: Intent) -> Outcome | None:
-        state = self._held.states.get((intent.group_id, intent.knob))
-        return Outcome(intent, Result.FOREIGN, state.current, state.current) if state and state.is_foreign else None
-
-    def _foreign(self, intent: Intent, held: Held, text: str) -> Outcome:
-        value = self._held.yield_to_owner(held, text)
-        return Outcome(intent, Result.FOREIGN, value, value)
+    def _look(self, goals: Mapping[Key, KnobValue], companions: Collection[Key]) -> View:
+        base = {key: self._held[key].base for key in (*goals, *companions) if key in self._held}
+        return look(self._writer.groups, self._writer.hierarchies, goals, base, companions)
 
     def _reach(self, goals: Mapping[Key, KnobValue]) -> dict[Key, Outcome]:
         """Plan and write. Outcomes of goals that were refused or written, and of companions."""
         companions = [key for key, held in self._held.items() if held.is_companion]
         if not goals and not companions:
             return {}
-        base = {key: self._held[key].base for key in (*goals, *companions) if key in self._held}
-        view = look(self._groups, self._hierarchies, goals, base, companions)
-        plan = constraints.plan(goals, view)
+        plan = constraints.plan(goals, self._look(goals, companions))
         outcomes = {
-            key: _refused(Intent(key[0], self._groups[key[0]].path, key[1], goals[key]), errno.EINVAL, why)
+            key: refused(Intent(key[0], self._writer.groups[key[0]].path, key[1], goals[key]), errno.EINVAL, why)
             for key, why in plan.refused.items()
         }
         for key in (goals.keys() - plan.refused.keys()) & self._held.keys():
             self._held[key].is_companion = False
         for write in plan.writes:
             key = write.group_id, write.knob
-            outcomes[key] = self._put(write, is_companion=key not in goals or key in plan.refused)
+            outcomes[key] = self._writer.put(write, is_companion=key not in goals or key in plan.refused)
         return outcomes
-
-    def _put(self, write: Write, *, is_companion: bool = False) -> Outcome:
-        group = self._groups[write.group_id]
-        intent = Intent(write.group_id, group.path, write.knob, write.value)
-        try:
-            return self._left_alone(intent) or self._written(intent, group, is_companion)
-        except (Gone, Unsupported, OSError, ValueError) as err:
-            return self._failed(intent, err)
-
-    def _written(self, intent: Intent, group: Group, is_companion: bool) -> Outcome:
-        """Read, compare, put on record, write, read back, compare."""
-        knob, held = intent.knob, self._held.get((intent.group_id, intent.knob))
-        file, found = group.file_of(knob), group.read(knob)
-        if held and not held.is_ours(found):
-            return self._foreign(intent, held, found)
-        base, value = held.entry.base if held else found, file.parse(found)
-        text = base if file.parse(base) == intent.value else file.format(intent.value)
-        if text == found:
-            if held:
-                self._held.settle(held, found)
-            return Outcome(intent, Result.UNCHANGED, value, value)
-        try:
-            if knob is Knob.IDLE and intent.value:
-                keep_weight(self._held, group)
-            if held is None or text != base:  # back to the base it goes even if the journal is full
-                held = self._held.announce(group, knob, base, (found, text) if held else (text,))
-        except OSError as err:
-            return _refused(intent, err.errno, f"the journal cannot be written: {err.strerror}", value)
-        held.is_companion, held.text = is_companion, found
-        try:
-            group.write(knob, text)
-            after = group.read(knob)
-            if after != text:
-                return self._foreign(intent, held, after)
-            self._held.settle(held, after)
-            return Outcome(intent, Result.APPLIED, value, file.parse(after))
-        except OSError as err:
-            self._held.settle(held, found)
-            return _refused(intent, err.errno, err.strerror, value)
-        finally:
-            if knob is Knob.IDLE:
-                look_at_weight(self._held, group)
-
-    def _failed(self, intent: Intent, err: Exception) -> Outcome:
-        if isinstance(err, Gone):
-            if (intent.group_id, intent.knob) in self._held:
-                self._held.free((intent.group_id, intent.knob))
-            return Outcome(intent, Result.GONE)
-        if isinstance(err, Unsupported):
-            return Outcome(intent, Result.UNSUPPORTED)
-        if isinstance(err, OSError):
-            return _refused(intent, err.errno, err.strerror)
-        return _refused(intent, None, str(err))
-
-    def _close_unused(self) -> None:
-        used = {group_id for group_id, _ in self._held}
-        for group_id in self._groups.keys() - used:
-            self._groups.pop(group_id).close()
 
 
 def _told(
@@ -295,12 +221,8 @@ def _told(
     if key in unfit:
         return replace(unfit[key], intent=intent)
     if goals[key] != intent.value:
-        return _refused(intent, errno.EBUSY, f"another intent of the same call sets it to {goals[key]}")
+        return refused(intent, errno.EBUSY, f"another intent of the same call sets it to {goals[key]}")
     return written.get(key) or Outcome(intent, Result.UNCHANGED, intent.value, intent.value)
-
-
-def _refused(intent: Intent, number: int | None, text: str | None, value: KnobValue = None) -> Outcome:
-    return Outcome(intent, Result.REFUSED, value, value, number, text)
 
 
 def _read(held: Held) -> str | None:
