@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.actuators.executor import Executor
 from tests.kernel import needs
+from tests.kernel.knob_files import KnobTree, knob_tree
 from tests.kernel.workloads import Group, Workloads, build, own_tree
 
 
@@ -46,3 +48,25 @@ def workloads(work_binary: Path, tree: Group) -> Iterator[Workloads]:
     workloads = Workloads(work_binary)
     yield workloads
     workloads.stop()
+
+
+@pytest.fixture
+def knobs() -> Iterator[KnobTree]:
+    """Groups of this test's own with all knobs that this host has: a top one and "a" below it."""
+    with knob_tree(os.getpid()) as knobs:
+        knobs.make("a")
+        yield knobs
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Where `executor` has its journal."""
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def executor(knobs: KnobTree, journal: Path) -> Iterator[Executor]:
+    """For `knobs`; what a failed test has left is put back."""
+    with Executor.open(knobs.host, journal) as executor:
+        yield executor
+        executor.restore()

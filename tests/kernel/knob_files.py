@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.actuators.cgroup import Hierarchies, Unsupported
+from agent.actuators.executor import Executor
 from agent.actuators.knobs import KnobFile
-from agent.control import Intent, Knob, KnobValue
+from agent.control import Intent, Knob, KnobValue, Outcome, Result
 from agent.host import Host, probe
 from tests.kernel.workloads import Group
 
@@ -114,3 +115,20 @@ def knob_tree(pid: int) -> Iterator[KnobTree]:
         yield tree
     finally:
         tree.remove("")
+
+
+def apply_one(executor: Executor, intent: Intent) -> Outcome:
+    return executor.apply([intent])[0]
+
+
+def quota(knobs: KnobTree, name: str, us: int | None) -> None:
+    """As an owner sets it."""
+    knobs.group(name).set_quota(us)
+
+
+def quota_us(knobs: KnobTree, name: str) -> KnobValue:
+    return knobs.table(Knob.QUOTA).parse(knobs.text(name, Knob.QUOTA).split()[0])
+
+
+def results(outcomes: tuple[Outcome, ...]) -> list[Result]:
+    return [outcome.result for outcome in outcomes]
