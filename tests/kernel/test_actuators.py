@@ -115,6 +115,21 @@ def test_a_quota_that_its_parents_quota_does_not_allow_is_refused_by_v1(
         assert (ours.result, kernels.result) == (Result.APPLIED, Result.UNCHANGED)
 
 
+def test_parent_and_child_move_to_other_cpus_together(knobs: KnobTree, executor: Executor) -> None:
+    """Over the union of both: neither is ever outside the other. On v1 the parent stays as it is, for newcomers."""
+    if not (knobs.has(Knob.CPUSET) and knobs.file("a", Knob.CPUSET).exists()):
+        pytest.skip("no cpuset of groups of tests")
+    knobs.make("a/b")
+    found = knobs.found()
+    parent_moves = knobs.has(Knob.CPUSET) == 2
+    for cpu in (0, 1):
+        outcomes = executor.apply([knobs.intent(name, Knob.CPUSET, (cpu,)) for name in ("a/b", "a")])
+        assert results(outcomes) == [Result.APPLIED, Result.APPLIED if parent_moves else Result.UNSUPPORTED]
+        assert knobs.text("a/b", Knob.CPUSET) == str(cpu)
+    assert executor.restore().is_complete
+    assert knobs.found() == found
+
+
 def test_idle_leaves_the_weight_as_it_was(knobs: KnobTree, executor: Executor) -> None:
     """The kernel overwrites it: with the least there is, then with the default."""
     knobs.set("a", Knob.WEIGHT, "333")
