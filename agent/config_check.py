@@ -78,13 +78,6 @@ def _check_ladder(config: Config) -> None:
         raise ConfigError(
             f"suppress.rungs = {shown(rungs)}: allowed is a list of some of {', '.join(order)}, in this order"
         )
-    least_pct = config.suppress.dead_band_pct
-    for key, value_pct in (("up_pct", config.suppress.up_pct), ("rise_pct", config.suppress.rise_pct)):
-        if value_pct < least_pct:
-            raise ConfigError(
-                f"suppress.{key} = {value_pct:g}: with suppress.dead_band_pct = {least_pct:g} "
-                f"allowed is {least_pct:g} to 100 %"
-            )
     if config.suppress.freeze_max_s < config.suppress.freeze_s:
         raise ConfigError(
             f"suppress.freeze_max_s = {config.suppress.freeze_max_s:g}: with suppress.freeze_s = "

@@ -2,8 +2,8 @@
 
 After a change of one resource the others stay as they are for settle_s; giving back in an emergency does not wait. A
 resource that has had to wait for settle_s is next: until it has had its turn, no other is changed. Each intent must be
-claimed by its controller, be about a group that is there and is not the root, and keep within bounds.py. What an owner
-holds on to is left alone, and a BE quota is not moved by less than dead_band_pct.
+claimed by its controller, be about a group that is there, neither the root nor the agent's own or above it, and keep
+within bounds.py. What an owner holds on to is left alone, and a BE quota is not moved by less than dead_band_pct.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent.config import Config
 from agent.control import Decision, Hold, Intent, Knob, Outcome, Resource, Result, Situation
 from agent.decisions.bounds import bounded
 from agent.decisions.now import Key, Memory, is_left_alone, owners_value, period_us, value_now
-from agent.decisions.suppress_room import floor_cores
+from agent.decisions.suppress_room import dead_band_cores, floor_cores
 from agent.decisions.tree import Tree
 from agent.records import Qos
 from agent.units import NS_PER_S
@@ -44,10 +44,11 @@ class ArbiterState:
 
 
 class Arbiter:
-    """`claims`: of every controller that is on."""
+    """`claims`: of every controller that is on. `own_cgroup`: the agent's."""
 
-    def __init__(self, config: Config, claims: Claims) -> None:
+    def __init__(self, config: Config, claims: Claims, own_cgroup: str | None = None) -> None:
         self._config = config
+        self._own_cgroup = own_cgroup or "/"
         self._claims = claims
         self._settle_ns = int(config.enforce.settle_s * NS_PER_S)
 
@@ -117,21 +118,22 @@ class Arbiter:
         if row is None or (intent.group_id, intent.knob) in taken or is_left_alone(situation, row):
             return None
         group = tree.groups[row]
-        if group.path == "/":
-            return "the root group is never changed"
+        if f"{self._own_cgroup}/".startswith(f"{group.path}/") or group.path == "/":
+            return "the root group, the agent's own and those above it are never changed"
         if (group.qos, intent.knob) not in self._claims.get(controller, frozenset()):
             return f"{controller} does not claim {intent.knob} of {group.qos}"
         good = bounded(intent, row, situation, self._config)
-        return None if isinstance(good, Intent) and self._is_in_dead_band(good, row, situation) else good
+        return None if isinstance(good, Intent) and self._is_in_dead_band(good, row, situation, tree) else good
 
-    def _is_in_dead_band(self, intent: Intent, row: int, situation: Situation) -> bool:
+    def _is_in_dead_band(self, intent: Intent, row: int, situation: Situation, tree: Tree) -> bool:
         """A step of a BE quota that is too small to be worth a write; the last one, to the owner's, always is."""
         now, period = value_now(situation, row, Knob.QUOTA, _NOTHING), period_us(situation, row)
         if intent.knob is not Knob.QUOTA or situation.tick.groups[row].qos is not Qos.BE:
             return False
         if not isinstance(intent.value, int) or not isinstance(now, int) or not period:
             return False
-        least_cores = situation.tick.node.cpus * self._config.suppress.dead_band_pct / 100 * (1 - 1e-9)
+        groups = max(1, len(tree.be_parents))
+        least_cores = dead_band_cores(situation.tick.node.cpus, groups, self._config.suppress)
         is_owners = intent.value == owners_value(situation, row, Knob.QUOTA)
         return not is_owners and abs(intent.value - now) / period < least_cores
 

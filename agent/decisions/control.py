@@ -68,12 +68,15 @@ class Verdict:
 
 
 class Control:
-    """The laws of one configuration. `plugins`: controllers of other packages (plugins.py).
+    """The laws of one configuration. `plugins`: controllers of other packages (plugins.py); `own_cgroup`: the agent's,
+    which it leaves alone.
 
     Raises ConfigError when two controllers claim the same, or a rule names one that is not there.
     """
 
-    def __init__(self, config: Config, plugins: tuple[Controller[Any], ...] = ()) -> None:
+    def __init__(
+        self, config: Config, plugins: tuple[Controller[Any], ...] = (), own_cgroup: str | None = None
+    ) -> None:
         self._config = config
         self._burst, self._suppress = Burst(config), Suppress(config)
         own: list[tuple[Controller[Any], Enforce]] = [
@@ -89,7 +92,8 @@ class Control:
         self.claims = frozenset(claim for controller in self._controllers for claim in controller.claims)
         """What may be written: knobs of classes."""
         self._rules = rules_of(config)
-        self._arbiter = Arbiter(config, {controller.name: controller.claims for controller in self._controllers})
+        claims = {controller.name: controller.claims for controller in self._controllers}
+        self._arbiter = Arbiter(config, claims, own_cgroup)
 
     def initial(self) -> ControlState:
         return ControlState(

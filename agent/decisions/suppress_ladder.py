@@ -80,7 +80,7 @@ class Ladder:
             before = stand.by_wait_cores.get(top, self._cpus)
             if not self._config.always:  # nothing else will limit it then: go up from where it is
                 before = min(before, stand.set_cores.get(top, self._cpus))
-            if before < self._cpus * (1 - self._config.dead_band_pct / 100) - 1e-6:
+            if before < self._cpus - 1e-6:
                 limit = min(before + self._cpus * self._config.up_pct / 100, self._cpus)
                 return replace(stand, by_wait_cores={**stand.by_wait_cores, top: limit})
         elif top == "idle" and clear_s < self._config.calm_s:

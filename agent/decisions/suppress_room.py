@@ -39,6 +39,11 @@ def floor_cores(cpus: int, config: SuppressConfig) -> float:
     return max(cpus * config.min_pct / 100, config.min_cores)
 
 
+def dead_band_cores(cpus: int, groups: int, config: SuppressConfig) -> float:
+    """The least change of one BE group's quota, so that all `groups` together are off by dead_band_pct at most."""
+    return cpus * config.dead_band_pct / 100 / groups * (1 - 1e-9)
+
+
 def room_for_be(situation: Situation, tree: Tree, parents: Rows, config: SuppressConfig) -> Room | None:
     """None: the node's use or that of a BE group is not known."""
     used_cores, cpus = situation.profile.cpu_used_cores, situation.tick.node.cpus

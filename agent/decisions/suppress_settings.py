@@ -1,6 +1,7 @@
 """What each topmost BE group is to be set to, for a place on the ladder. Pure.
 
-A limit falls at once, rises by rise_pct of the machine per tick at most, and is not moved by less than dead_band_pct.
+A limit falls at once, rises by rise_pct of the machine per tick at most, and is not written for less than
+dead_band_pct.
 The room limits while a rule fires, and with `always` at all times; when no rule fires the feedback alone does.
 """
 
@@ -24,7 +25,7 @@ from agent.decisions.now import (
 )
 from agent.decisions.suppress_cpuset import cpu_count, cpus_for_be
 from agent.decisions.suppress_ladder import LIMITING, Ladder, Stand
-from agent.decisions.suppress_room import Room, floor_cores, room_for_be, shares
+from agent.decisions.suppress_room import Room, dead_band_cores, floor_cores, room_for_be, shares
 from agent.decisions.tree import Rows, Tree
 from agent.records import Qos
 
@@ -107,12 +108,7 @@ class Settings:
         rise = self._cpus * self._config.rise_pct / 100
         if rung == "cpuset":
             limit, rise = float(cpu_count(limit, self._config)), math.ceil(rise)
-        if last is None:
-            return limit
-        return last if self._in_dead_band(limit - last) else min(limit, last + rise)
-
-    def _in_dead_band(self, change_cores: float) -> bool:
-        return abs(change_cores) < self._cpus * self._config.dead_band_pct / 100 * (1 - 1e-9)
+        return limit if last is None else min(limit, last + rise)
 
     def _quotas(self, limit: float | None) -> Wanted:
         """Each group its share of the limit; never more than its owner gave it."""
@@ -141,9 +137,9 @@ class Settings:
         quota_us = max(round(cores * period), QUOTA_US_MIN)
         if isinstance(owners, int) and quota_us >= owners:
             return owners
-        if isinstance(now, int) and now != owners and self._in_dead_band((quota_us - now) / period):
-            return now
-        return quota_us
+        least_cores = dead_band_cores(self._cpus, len(self._rows), self._config)
+        is_small = isinstance(now, int) and now != owners and abs(quota_us - now) / period < least_cores
+        return now if is_small else quota_us
 
     def _cpusets(self, limit: float | None) -> Wanted:
         if limit is None:

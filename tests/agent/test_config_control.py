@@ -154,10 +154,6 @@ def test_a_rule_that_names_an_unknown_controller_is_refused() -> None:
         ),
         ('suppress.rungs = ["idle", "idle"]', None),
         (
-            "suppress.up_pct = 0.5",
-            "suppress.up_pct = 0.5: with suppress.dead_band_pct = 1 allowed is 1 to 100 %",
-        ),
-        (
             "suppress.freeze_s = 60",
             "suppress.freeze_max_s = 30: with suppress.freeze_s = 60 allowed is 60 to 120 s",
         ),

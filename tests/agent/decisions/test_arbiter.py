@@ -164,6 +164,14 @@ def test_the_root_a_group_that_is_gone_and_what_is_not_claimed_are_never_changed
     assert "does not claim" in str(court.judged(Knob.IDLE, 1))
 
 
+@pytest.mark.parametrize(("own", "may"), [("/web", False), ("/web/agent", False), ("/web2", True), ("/", True)])
+def test_the_agents_own_group_and_those_above_it_are_never_changed(own: str, *, may: bool) -> None:
+    """A quota that its unit gives the agent is a limit for the agent."""
+    court = Court()
+    court.arbiter = Arbiter(parse_config("", "t"), CLAIMS, own)
+    assert (court.judged(Knob.QUOTA, 100_000, WEB) == 100_000) is may
+
+
 def test_2306_two_decisions_on_one_knob_the_first_counts() -> None:
     court = Court()
     one, two = (asking(Resource.SUPPRESS, Intent(BATCH, "/batch", Knob.QUOTA, value)) for value in (90_000, 80_000))

@@ -239,6 +239,27 @@ def test_a_change_of_less_than_a_hundredth_of_the_machine_is_not_made() -> None:
     assert len(world.changes) == before
 
 
+def test_many_batch_groups_together_are_off_by_the_dead_band_at_most() -> None:
+    """A change that is small for each of 40 groups is not small for the machine."""
+    groups = {WEB: ("/web", Qos.LS), **{id: (f"/batch-{id}", Qos.BE) for id in range(20, 60)}}
+    world = World("suppress.always = true\n[enforce]\nmode = 'on'", groups, cpus=40)
+    batch = {id: Look(1.0) for id in range(20, 60)}
+    world.ticks(3, {WEB: Look(1.0), **batch})
+    world.tick({WEB: Look(9.0), **batch})
+    limits = [quota_cores(world, id) or 0 for id in range(20, 60)]
+    assert sum(limits) == pytest.approx(0.65 * 40 - 9 - 0.1, abs=0.4)
+
+
+def test_a_limit_that_rises_by_less_than_the_dead_band_per_step_still_comes_back() -> None:
+    world = World(with_rungs("quota", extra="up_pct = 0.5"))
+    world.ticks(20, WAITING)
+    for _ in range(1000):
+        world.tick(QUIET)
+        if quota_cores(world) is None:
+            return
+    pytest.fail(f"still {quota_cores(world)} cores")
+
+
 def test_a_batch_group_that_appears_later_gets_what_the_others_have() -> None:
     world = World(with_rungs("idle"))
     world.ticks(4, WAITING)
@@ -268,6 +289,7 @@ def test_an_owners_lower_quota_is_kept() -> None:
     world = World(owners={(BATCH, Knob.QUOTA): 20_000})
     world.ticks(8, WAITING)
     assert world.value(BATCH, Knob.QUOTA) == 20_000
+    assert all(intent.knob is Knob.IDLE for _, decision, _ in world.changes for intent in decision.intents)
 
 
 @pytest.mark.parametrize(
