@@ -157,7 +157,7 @@ class Control:
         assert state.tree
         causes: dict[tuple[str, int], Found] = {}
         for each in firing:
-            key = each.rule.name, tick.groups[each.row].id
+            key = each.rule.name, each.group.id
             by_sli = each.rule.sli is not None
             found = diagnose(each.row, state.tree, tick, profile, self._config.enforce, by_sli=by_sli)
             causes[key] = Found(*found) if found else replace(state.causes.get(key, _NOT_FOUND), is_fresh=False)
@@ -172,26 +172,7 @@ class Control:
         )
 
     def _findings(self, state: ControlState) -> tuple[Finding, ...]:
-        assert state.tree
-        findings = []
-        for firing in state.firing:
-            group = state.tree.groups[firing.row]
-            found = state.causes[firing.rule.name, group.id]
-            findings.append(
-                Finding(
-                    rule=firing.rule.name,
-                    group_id=group.id,
-                    path=group.path,
-                    signal=firing.rule.signal,
-                    value=firing.value,
-                    threshold=firing.rule.threshold,
-                    cause=found.cause,
-                    reason=f"{firing.reason}; {found.why}",
-                    controllers=firing.rule.controllers,
-                    is_fresh=firing.is_fresh and found.is_fresh,
-                )
-            )
-        return tuple(findings)
+        return tuple(_finding(firing, state.causes[firing.rule.name, firing.group.id]) for firing in state.firing)
 
     def _accept(
         self, state: ControlState, asked: list[Decision] | tuple[Decision, ...], situation: Situation
@@ -204,6 +185,22 @@ class Control:
         assert state.tree
         arbiter, accepted, more = self._arbiter.judge(state.arbiter, asked, situation, state.tree)
         return replace(state, arbiter=arbiter), accepted, (*holds, *more)
+
+
+def _finding(firing: Firing, found: Found) -> Finding:
+    rule, group = firing.rule, firing.group
+    return Finding(
+        rule=rule.name,
+        group_id=group.id,
+        path=group.path,
+        signal=rule.signal,
+        value=firing.value,
+        threshold=rule.threshold,
+        cause=found.cause,
+        reason=f"{firing.reason}; {found.why}",
+        controllers=rule.controllers,
+        is_fresh=firing.is_fresh and found.is_fresh,
+    )
 
 
 def _lesser(one: Enforce, other: Enforce) -> Enforce:
@@ -224,7 +221,7 @@ def _check_claims(controllers: list[Controller[Any]]) -> None:
 
 
 def _news(before: str | None, now: str | None) -> tuple[str, ...]:
-    """Said when it begins, changes its cause, and ends."""
+    """Said when it begins and when it ends."""
     if now == before:
         return ()
     return (f"nothing is changed: {now}",) if now else (f"things may be changed again: no more of: {before}",)

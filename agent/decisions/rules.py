@@ -32,9 +32,10 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """A rule that fires for the group in `row` of the tick."""
+    """A rule that fires for a group, in `row` of the tick."""
 
     rule: Rule
+    group: Group
     row: int
     value: float
     """The q-th percentile, in `rule.dimension.unit`."""
@@ -105,8 +106,8 @@ class Rule:
         if not fires.any():
             return after, ()
         return after, tuple(
-            Firing(self, int(state.rows[i]), self._percentile(samples[i]), not math.isnan(values[i]))
-            for i in np.flatnonzero(fires).tolist()
+            Firing(self, tick.groups[row], row, self._percentile(samples[i]), not math.isnan(values[i]))
+            for i, row in zip(np.flatnonzero(fires).tolist(), state.rows[fires].tolist(), strict=True)
         )
 
     def _values(self, rows: Rows, tick: Tick, profile: Profile, slis: Mapping[str, SliValue]) -> tuple[Floats, Bools]:

@@ -118,11 +118,18 @@ class Suppress:
         limits = {f"{rung}_cores": round(cores, 3) for rung, cores in after.set_cores.items()}
         used = {"be_used_cores": round(room.be_used_cores, 3), "room_cores": round(room.be_cores, 3)} if room else {}
         thaws = before.frozen_until_ns is not None and after.frozen_until_ns is None
+        why = "no rule fires"
+        if thaws:
+            why = "it was frozen for long enough"
+        elif finding:
+            why = f"{finding.path}: {finding.reason}"
+        elif room and (findings or self._config.always):
+            why = f"others leave {room.be_cores:.2f} cores"
         return Decision(
             controller=self.name,
             resource=Resource.SUPPRESS,
             intents=intents,
-            reason=_reason(before, after, self._config.rungs, finding),
+            reason=f"{why}{_what(before, after, self._config.rungs)}",
             cause=finding.cause if finding else None,
             group_id=finding.group_id if finding else None,
             gives_back=after.level < before.level or (not finding and not _takes(before, after)),
@@ -142,22 +149,18 @@ def _takes(before: Stand, after: Stand) -> bool:
     return after.level > before.level or fell
 
 
-def _reason(before: Stand, after: Stand, rungs: tuple[Rung, ...], finding: Finding | None) -> str:
-    """A sentence: why, and what becomes of batch work."""
-    why = f"{finding.path}: {finding.reason}" if finding else "no rule fires"
-    if after.frozen_until_ns is None and before.frozen_until_ns is not None:
-        why = "it was frozen for long enough"
+def _what(before: Stand, after: Stand, rungs: tuple[Rung, ...]) -> str:
+    """What becomes of batch work, as the end of a sentence."""
     if after.level < before.level:
-        return f"{why}: batch work gets back {_LOST[rungs[before.level - 1]]}"
-    if after.level > before.level:
-        why += f"; batch work loses {_LOST[rungs[after.level - 1]]}"
+        return f": batch work gets back {_LOST[rungs[before.level - 1]]}"
+    lost = f": batch work loses {_LOST[rungs[after.level - 1]]}" if after.level > before.level else ""
     limits = [
         f"{rung} {before.set_cores[rung]:.2f} -> {cores:.2f} cores"
         if rung in before.set_cores
         else f"{rung} {cores:.2f} cores"
         for rung, cores in after.set_cores.items()
     ]
-    return f"{why}{'; limit by ' if limits else ''}{', '.join(limits)}"
+    return f"{lost}{'; limit by ' if limits else ''}{', '.join(limits)}"
 
 
 _LOST: Mapping[Rung, str] = {"idle": "its priority", "cpuset": "CPUs", "quota": "CPU time", "freeze": "all CPU time"}

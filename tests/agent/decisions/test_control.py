@@ -69,3 +69,12 @@ def test_an_event_is_decided_in_less_than_a_fifth_of_a_millisecond_among_a_thous
         took.append(time.perf_counter_ns() - begin)
         assert verdict.accepted
     assert statistics.median(took) < 200_000, statistics.median(took)
+
+
+def test_a_rule_that_fires_speaks_of_its_group_also_when_the_groups_have_changed() -> None:
+    """And the tick that shows it has no length: no rule is asked anew."""
+    world = World()
+    world.ticks(4, WAITING)
+    world.groups = World.group_tuple({BATCH: ("/batch", Qos.BE)})
+    (finding,) = world.tick(seconds=0).findings
+    assert finding.path == "/web"

@@ -46,7 +46,7 @@ class Feed:
         profile = profile_of(self.groups, tick.wait.p99_ns, NAN, tick.wait.p99_ns)
         self.state, firing = self.rule.update(self.state, tick, profile, self.slis)
         self.firing = firing
-        return [self.groups[each.row].path for each in firing]
+        return [each.group.path for each in firing]
 
     def samples(self, *values: float) -> bool:
         """Many ticks of one group; whether it fires after the last."""
