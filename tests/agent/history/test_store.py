@@ -223,17 +223,22 @@ def test_a_torn_end_of_the_log_is_no_error(path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("damage", ["no database", "page", "empty page"])
+@pytest.mark.parametrize("damage", ["no database", "page", "empty page", "what opening does not touch"])
 def test_a_damaged_file_is_told_from_a_disk_that_fails(path: Path, damage: str) -> None:
     store = Store(path, 1000, 64 * MIB)
     store.write(numbered(1, 200))
     store.close()
+    with sqlite3.connect(path) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'outcome'").fetchone()
+    db.close()
     data = bytearray(path.read_bytes())
     match damage:
         case "no database":
             data[:] = b"x" * len(data)
         case "page":
             data[4096 * 5 : 4096 * 6] = os.urandom(4096)
+        case "what opening does not touch":
+            data[4096 * (root - 1) : 4096 * root] = os.urandom(4096)
         case _:
             data[4096 * 3 : 4096 * 9] = bytes(4096 * 6)
     path.write_bytes(data)
