@@ -92,14 +92,15 @@ def test_decisions_holds_and_events_are_kept(path: Path, write: Callable[[], His
 
 
 def test_a_hold_that_is_told_every_tick_is_one_entry(path: Path, write: Callable[[], HistoryWriter]) -> None:
-    """Also if its figures change."""
+    """Also if its figures change; and it fills no queue."""
     writer = write()
-    for second in range(100):
+    for second in range(5 * QUEUE_MAX):
         writer.held([Hold("burst", f"settles since {second} s")])
     writer.close()
     assert [(entry.reason, entry.times) for entry in entries(path) if entry.kind is Kind.HOLD] == [
         ("settles since 0 s", 1)
     ]
+    assert writer.counts().dropped == 0
 
 
 def test_a_dry_run_that_decides_the_same_every_tick_is_one_entry(
