@@ -6,6 +6,7 @@ the next period although the CPUs are idle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from demo.agent import start_agent
 from demo.figure import draw_burst
-from demo.groups import allow_real_time, path_of
+from demo.groups import make_groups, path_of
 from demo.measure import STEP_S, Run, Scene, Step, poisson, watch
 from demo.programs import Programs
 from demo.report import PERCENTILES, table
@@ -72,15 +73,12 @@ def schedule(phase: Phase) -> NDArray[np.float64]:
 
 def run_phase(phase: Phase, tree: Group, programs: Programs) -> Run:
     rounds = int(WORK_MS * programs.rounds_per_ms())
-    service_group, batch_group, load_group, agent_group = (
-        tree.child(name) for name in ("service", "batch", "load", "agent")
-    )
-    allow_real_time(tree, (load_group, agent_group))
-    service_group.set_quota(int(QUOTA_CORES * PERIOD_US), PERIOD_US)
-    service = programs.service(service_group, THREADS, rounds)
-    agent = start_agent(programs, agent_group, config(service_group)) if phase.has_agent else None
-    scene = Scene(service_group, batch_group, service, None, agent)
-    load = programs.load(load_group, service.port, schedule(phase))
+    groups = make_groups(tree)
+    groups.service.set_quota(int(QUOTA_CORES * PERIOD_US), PERIOD_US)
+    service = programs.service(groups.service, THREADS, rounds)
+    agent = start_agent(programs, groups.agent, config(groups.service)) if phase.has_agent else None
+    scene = Scene(groups, service, None, agent)
+    load = programs.load(groups.load, service.port, schedule(phase))
     return watch(phase.name, scene, load, (phase.settle_s, phase.settle_s + MEASURED_S))
 
 
@@ -91,15 +89,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
 def summary(runs: Sequence[Run]) -> str:
     """What is measured, a row per phase, and the changes."""
     header = (
-        "phase",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "requests",
-        "throttled",
-        "periods",
-        "mean cores",
-        "highest in 10 s",
+        *("phase", "p50 ms", "p95 ms", "p99 ms", "requests"),
+        *("throttled", "of periods", "mean cores", "highest in 10 s", "actions"),
     )
     rows = [
         (
@@ -110,14 +101,14 @@ def summary(runs: Sequence[Run]) -> str:
             run.measured.last.nr_periods - run.measured.first.nr_periods,
             run.measured.cores("service"),
             highest_mean_cores(run),
+            len(run.actions),
         )
         for run in runs
     ]
     without, with_ = runs[0], runs[-1]
     changes = (
-        f"throttled periods {_change_pct(throttled(without), throttled(with_)):+.0f} %, "
-        f"p99 {_change_pct(without.measured_ms(99), with_.measured_ms(99)):+.0f} %, "
-        f"the service's quota: {QUOTA_CORES} cores"
+        f"throttled periods {_change(throttled(without), throttled(with_))}, "
+        f"p99 {_change(without.measured_ms(99), with_.measured_ms(99))}, the service's quota: {QUOTA_CORES} cores"
     )
     return f"{table(header, rows)}\n\n{changes}"
 
@@ -127,8 +118,8 @@ def throttled(run: Run) -> int:
     return run.measured.last.nr_throttled - run.measured.first.nr_throttled
 
 
-def _change_pct(before: float, after: float) -> float:
-    return 100 * (after / before - 1) if before else float("nan")
+def _change(before: float, after: float) -> str:
+    return f"{100 * (after / before - 1):+.0f} %" if before and math.isfinite(before) else "-"
 
 
 def highest_mean_cores(run: Run) -> float:

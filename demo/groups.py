@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kernel.needs import cpu_hierarchy
@@ -49,12 +50,24 @@ def path_of(group: Group) -> str:
     return f"/{group.path.relative_to(hierarchy[0])}"
 
 
-def allow_real_time(tree: Group, groups: Sequence[Group]) -> None:
-    """The tree first, which must have as much as those below it together."""
-    for group, real_time_us in ((tree, len(groups) * REAL_TIME_US), *((group, REAL_TIME_US) for group in groups)):
+@dataclass(frozen=True)
+class Groups:
+    """Of one phase."""
+
+    service: Group
+    batch: Group
+    load: Group
+    agent: Group
+
+
+def make_groups(tree: Group) -> Groups:
+    """Load and agent may have real-time priority."""
+    groups = Groups(*(tree.child(name) for name in ("service", "batch", "load", "agent")))
+    for group, real_time_us in ((tree, 2 * REAL_TIME_US), (groups.load, REAL_TIME_US), (groups.agent, REAL_TIME_US)):
         file = group.path / "cpu.rt_runtime_us"
         if file.exists():
             file.write_text(str(real_time_us))
+    return groups
 
 
 def quota_cores(group: Group) -> float | None:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.agent import Action, Agent
-from demo.groups import cpu_stat, is_idle, quota_cores
+from demo.groups import Groups, cpu_stat, is_idle, quota_cores
 from demo.programs import Batch, Latencies, Load, Program, Service
-from tests.kernel.workloads import Group
 
 STEP_S = 0.5
 SEED = 4
@@ -102,8 +101,7 @@ class Run:
 class Scene:
     """Who takes part. Without batch work or agent: None."""
 
-    service_group: Group
-    batch_group: Group
+    groups: Groups
     service: Service
     batch: Batch | None
     agent: Agent | None
@@ -114,14 +112,14 @@ class Scene:
         return {name: program for name, program in everybody.items() if program}
 
     def look(self, load: Load) -> Look:
-        stat = cpu_stat(self.service_group)
+        stat = cpu_stat(self.groups.service)
         return Look(
             time.monotonic() - load.start_s,
             {name: program.cpu_s() for name, program in {**self.programs, "load": load}.items()},
             self.batch.units() if self.batch else 0,
-            quota_cores(self.batch_group),
-            is_idle(self.batch_group),
-            quota_cores(self.service_group),
+            quota_cores(self.groups.batch),
+            is_idle(self.groups.batch),
+            quota_cores(self.groups.service),
             stat["nr_periods"],
             stat["nr_throttled"],
         )
