@@ -20,7 +20,7 @@ REAL_TIME_US = 200_000
 def own_tree(under: Path | None, *, heavy: bool) -> Iterator[Group]:
     """A new group below `under` (default: the root of the hierarchy with the cpu controller), removed with all below.
 
-    One that an earlier demo has left (kill -9) is removed first.
+    Empty ones that an earlier demo has left (kill -9) are removed first.
     """
     hierarchy = cpu_hierarchy()
     if hierarchy is None:
@@ -40,7 +40,8 @@ def own_tree(under: Path | None, *, heavy: bool) -> Iterator[Group]:
 def _remove_left_over(parent: Group) -> None:
     for path in parent.path.glob(f"{PREFIX}*"):
         if not Path("/proc", path.name.removeprefix(PREFIX)).exists():
-            Group(path, parent.version).remove()
+            with contextlib.suppress(OSError):
+                Group(path, parent.version).remove()
 
 
 def path_of(group: Group) -> str:
