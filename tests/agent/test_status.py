@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from agent.status import (
     StatusFile,
     knobs_that_differ,
     life_of,
+    own_age_ns,
     own_process,
     process_start_ticks,
     read_status,
@@ -82,12 +82,15 @@ def test_what_was_written_is_read(tmp_path: Path, file: StatusFile) -> None:
     assert (status.holds, status.knobs, status.decisions) == ((), (), ())
 
 
-def test_the_agent_is_as_old_as_its_process(tmp_path: Path) -> None:
+def test_the_agent_is_as_old_as_its_process(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if it opened this file later, as after a new configuration."""
-    file = status_file(tmp_path / "run" / "status.json")
-    write(file)
-    age_s = float(subprocess.run(["ps", "-o", "etimes=", str(os.getpid())], capture_output=True, text=True).stdout)
-    assert (time.time_ns() - read(tmp_path).started_wall_ns) / 1e9 == pytest.approx(age_s, abs=5)
+    of_init = msgspec.structs.replace(own_process(), start_ticks=process_start_ticks(1))
+    age_s = float(subprocess.run(["ps", "-o", "etimes=", "1"], capture_output=True, text=True).stdout)
+    assert own_age_ns(of_init) / 1e9 == pytest.approx(age_s, abs=5)
+    monkeypatch.setattr("agent.status.own_age_ns", lambda process: at(50).monotonic_ns)
+    clock.now = at(60)
+    write(status_file(tmp_path / "run" / "status.json", clock))
+    assert read(tmp_path).started_wall_ns == at(10).wall_ns
 
 
 def test_a_hold_is_known_since_it_began_whatever_its_figures(tmp_path: Path, file: StatusFile, clock: Clock) -> None:

@@ -92,7 +92,7 @@ BACK = decided(
 
 def test_explain_tells_the_story_of_a_group(world: MadeUpWorld, run: Callable[..., Result]) -> None:
     """Also how it was given back, which is for nobody's sake any more."""
-    keep(world, [TURNED, BACK, decided(NOW_S - 100, outcome(5), group_id=7, path="/other")])
+    keep(world, [TURNED, BACK, decided(NOW_S - 100, outcome(1, 0, knob=Knob.IDLE), group_id=7, path="/other")])
     status(world)
     result = run("explain", "web")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -69,9 +69,17 @@ def test_what_is_given_back_to_what_it_was_says_so() -> None:
     ]
 
 
-def test_what_was_refused_gives_nothing_back() -> None:
-    refused = outcome(None, 2000, result=Result.REFUSED)
-    assert "as it was" not in "".join(lines(decided(0, outcome(2000, None)), decided(9, refused, gives_back=True)))
+def test_what_is_turned_again_is_told_from_then_on() -> None:
+    def down_and_up(second: float) -> list[Entry]:
+        return [decided(second, outcome(5000, None)), decided(second + 20, outcome(None, 5000), gives_back=True)]
+
+    told = lines(*down_and_up(0), *down_and_up(60))
+    assert told[3].endswith("as it was before 08:00:00 (after 20s)")
+    assert told[7].endswith("as it was before 08:01:00 (after 20s)")
+
+
+def test_what_was_refused_was_never_turned() -> None:
+    assert "as it was" not in "".join(lines(decided(0, outcome(2000, None, result=Result.REFUSED))))
 
 
 def test_steps_of_one_setting_are_one_flight() -> None:

@@ -222,9 +222,14 @@ def test_an_address_that_is_none_is_said(url: str) -> None:
 
 
 def test_openmetrics_is_taken_as_such() -> None:
-    """With its exemplars."""
-    text = b'# TYPE lat histogram\nlat_bucket{le="0.1"} 1 # {t="1"} 0.05\nlat_bucket{le="+Inf"} 1\n# EOF\n'
-    with serving(body(text, "application/openmetrics-text; version=1.0.0; charset=utf-8")) as url:
+    """With its exemplars; and it is strict: the text format may lack the last bucket, for a while."""
+    openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    text = b'# TYPE lat histogram\nlat_bucket{le="0.1"} 1 # {t="1"} 0.05\n'
+    with serving(body(text + b'lat_bucket{le="+Inf"} 1\n# EOF\n', openmetrics)) as url:
+        assert SliReader(config(url)).look(lambda: 0) is None
+    with serving(body(text + b"# EOF\n", openmetrics)) as url:
+        assert problem(url)[0] is Problem.MALFORMED
+    with serving(body(text)) as url:
         assert SliReader(config(url)).look(lambda: 0) is None
 
 

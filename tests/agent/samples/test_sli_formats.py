@@ -209,3 +209,8 @@ def test_the_quantile_is_in_the_bucket_in_which_the_true_one_is(
 
 def test_a_lowest_bound_that_is_not_positive_stands_for_what_is_below_it() -> None:
     assert histogram_quantile({-1: 5, INF: 5}, 0.5) == (-1, False)
+
+
+def test_counts_that_fall_are_taken_as_level() -> None:
+    """A service that is scraped while it counts may show such."""
+    assert histogram_quantile({1: 5, 2: 3, 4: 9, INF: 10}, 0.6) == (2.5, False)
