@@ -24,6 +24,9 @@ from agent.records import Qos
 if TYPE_CHECKING:
     from agent.config import Config
 
+RULE_TICKS_MAX = 1000
+"""A rule's window costs 5 bytes per group and tick."""
+
 
 def check(config: Config) -> None:
     """All checks that need no host."""
@@ -34,6 +37,7 @@ def check(config: Config) -> None:
         _check_quantity(f"sli[{index}].target", sli.target)
     for index, rule in enumerate(config.rules):
         _check_rule(f"rule[{index}]", rule, config.slis)
+        _check_window(f"rule[{index}].window_s", rule.window_s, config.agent.tick_s)
     for (i, one), (j, other) in itertools.combinations(enumerate(config.rules), 2):
         if one.signal == other.signal and _same_knobs(one, other) and _overlap(one, other):
             raise ConfigError(
@@ -113,6 +117,12 @@ def _check_rule(key: str, rule: RuleConfig, slis: tuple[SliConfig, ...]) -> None
             raise ConfigError(
                 f"{key}.match = {shown(glob)}: matches /, the root group; allowed are globs of other groups"
             )
+
+
+def _check_window(key: str, window_s: float, tick_s: float) -> None:
+    low_s, high_s = max(1.0, 2 * tick_s), min(600.0, RULE_TICKS_MAX * tick_s)
+    if not low_s <= window_s <= high_s:
+        raise ConfigError(f"{key} = {window_s:g}: with agent.tick_s = {tick_s:g} allowed is {low_s:g} to {high_s:g} s")
 
 
 def _check_quantity(key: str, text: str, signal: str | None = None) -> None:

@@ -46,7 +46,9 @@ class RuleConfig(Section, frozen=True, kw_only=True):
             extra={"allowed": 'a number with its unit, as "2ms", "5%", "10/s"'},
         ),
     ] = ""
-    window_s: Annotated[float, Meta(ge=1, le=3600, description="How far it looks back.", extra={"unit": "s"})] = 10.0
+    window_s: Annotated[
+        float, Meta(ge=1, le=600, description="How far it looks back: 2 to 1000 ticks.", extra={"unit": "s"})
+    ] = 10.0
     percentile: Annotated[
         float,
         Meta(
