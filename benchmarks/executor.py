@@ -4,7 +4,7 @@ A container five levels deep beside 149 others, its quota raised and given back;
 
     python -m benchmarks.executor
 
-Bound: 300 us for an intent of one quota. Exit status 1: not kept. Needs root: the groups are its own.
+Bound: a median of 300 us for an intent of one quota. Exit status 1: not kept. Needs root: the groups are its own.
 """
 
 from __future__ import annotations
