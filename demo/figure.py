@@ -42,7 +42,7 @@ def draw_suppress(runs: Sequence[Run], target_ms: float, cpus: int, path: Path) 
         latency.axhline(
             target_ms, color=TARGET, linestyle="--", linewidth=1, label=f"target of the p95: {target_ms:g} ms"
         )
-        cpu.set(ylabel=f"CPU, cores of {cpus}", ylim=(0, cpus * 1.15))
+        cpu.set(ylabel=f"CPU, cores of {cpus}", ylim=(0, cpus * 1.3))
         load.set(ylabel="requests/s", xlabel="seconds")
         for run, offset_s in _side_by_side(runs, axes):
             middles_s = [offset_s + step.middle_s for step in run.steps]
@@ -50,6 +50,7 @@ def draw_suppress(runs: Sequence[Run], target_ms: float, cpus: int, path: Path) 
             _cores(cpu, run, offset_s, middles_s, cpus)
             load.step(*_offered(run, offset_s), where="mid", color=GREY, linewidth=1.2)
         load.set(ylim=0)
+        latency.set_ylim(top=latency.get_ylim()[1] * 1.6)  # for the legend
         _legends(latency, cpu)
         figure.suptitle("An HTTP service beside batch work: the same requests in each phase")
         figure.savefig(path, dpi=DPI)
@@ -75,6 +76,7 @@ def draw_burst(runs: Sequence[Run], path: Path) -> None:
             rates = [step.per_s(lambda look: look.nr_throttled) for step in run.steps]
             throttled.bar(middles_s, rates, width=0.4, color=TARGET)
         cpu.set_ylim(0, max(look.quota_cores or 0 for run in runs for look in run.looks) * 1.4)
+        latency.set_ylim(top=latency.get_ylim()[1] * 1.6)
         _legends(latency, cpu)
         figure.suptitle("A service whose bursts exceed its CPU quota in some periods: the same requests in both phases")
         figure.savefig(path, dpi=DPI)
