@@ -64,9 +64,7 @@ class Rdt:
 
 @dataclass(frozen=True)
 class Machine:
-    """`cache_ids`: of the caches that are partitioned; `kernels`: those that know what it has; `cgroups`: v1 or v2, what
-    is mounted.
-    """
+    """`cache_ids`: of the caches that are partitioned; `kernels`: those that know what it has; `cgroups`: v1 or v2."""
 
     name: str
     about: str
