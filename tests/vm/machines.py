@@ -92,6 +92,8 @@ class Machine:
 
 
 L3, MBA, MONITORING = Cat(ways=12, closids=16), Mba(closids=8), Monitoring()
+AMD_MONITORING = Monitoring(unit_bytes=4096)
+"""Small, since the kernel frees an RMID below a share of what it takes for the cache, on AMD the L2."""
 
 NONE = Machine("none", "no RDT")
 
@@ -116,12 +118,12 @@ MACHINES = {
         Machine(
             "amd",
             "AMD: sparse masks, absolute bandwidth",
-            Rdt(Cat(16, 16, cdp=True), mba=Mba(16), monitoring=MONITORING, amd=True),
+            Rdt(Cat(16, 16, cdp=True), mba=Mba(16), monitoring=AMD_MONITORING, amd=True),
         ),
         Machine(
             "smba",
             "as amd, with bandwidth of slow memory",
-            Rdt(Cat(16, 16), mba=Mba(16), monitoring=MONITORING, amd=True, smba=True),
+            Rdt(Cat(16, 16), mba=Mba(16), monitoring=AMD_MONITORING, amd=True, smba=True),
             kernels=("6.12", "7.x"),
         ),
         Machine("few", "few CLOSIDs and RMIDs, 20 % steps", Rdt(Cat(20, 4), mba=Mba(3, 20), monitoring=Monitoring(5))),

@@ -82,7 +82,7 @@ keep:	shl	eax, RMID_SHIFT
 	wrmsr
 	ret
 
-# u64 read_msr(u32 msr). Occupancy: 1 to 7 units, by RMID. Bandwidth: grows with time, the faster the higher the RMID,
+# u64 read_msr(u32 msr). Occupancy: 1 to 3 units, by RMID. Bandwidth: grows with time, the faster the higher the RMID,
 # total faster than local; 24 bits, so it wraps.
 	.balign	16, 0xcc
 read_msr:
@@ -109,7 +109,7 @@ read_msr:
 occupancy:
 	mov	eax, r8d
 	xor	edx, edx
-	mov	ecx, 7
+	mov	ecx, 3
 	div	ecx
 	lea	eax, [rdx + 1]
 	ret
