@@ -21,7 +21,6 @@ from agent.errors import ConfigError
 from agent.records import Qos
 
 DEFAULT_PATH = Path("/etc/slackwater/slackwater.toml")
-"""What the agent has changed, and as what it found it; in /run, because it has the lifetime of the cgroups."""
 FILE_BYTES_MAX = 1 << 20
 WINDOW_TICKS_MAX = 3600
 """A window costs 12 bytes per group and tick: 42 MiB at 1000 groups with the longest."""

@@ -262,6 +262,8 @@ class ControlReport:
     """Not as their owners set them, now."""
     foreign_knobs: int
     """Left alone because their owners write them too often, now."""
+    foreign_writes: int
+    """Of owners to what the agent had written."""
     reaction_ns: Mapping[float, float]
     """Quantile -> from a throttle in the kernel to its answer read back, of the last ones; empty: there was none."""
     throttles_lost: int

@@ -20,7 +20,6 @@ from agent import __version__
 from agent.actuators.executor import Executor
 from agent.actuators.report import Fate, Report
 from agent.config import Config
-from agent.config_check import check_own_group
 from agent.control import (
     Cause,
     ControlReport,
@@ -41,9 +40,10 @@ from agent.history.writer import HistoryWriter
 from agent.host import Host
 from agent.paths import journal_path, status_path
 from agent.records import Group, Profile, Tick
+from agent.samples.node import root_is_read_only
 from agent.samples.settings import SettingsReader
 from agent.samples.topology import TopologyReader
-from agent.status import HistoryStatus, SliStatus, StatusFile, knobs_that_differ
+from agent.status import HistoryStatus, StatusFile, knobs_that_differ, sli_statuses
 from native.probe import Throttle
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Enforcer:
         self._holds: tuple[Hold, ...] = ()
         self._told: frozenset[tuple[str, int]] = frozenset()
         self._outcomes: Counter[tuple[str, Result]] = Counter()
-        self._events = 0
+        self._events = self._foreign_writes = 0
         self._reactions_ns: deque[int] = deque(maxlen=REACTIONS_KEPT)
 
     def __enter__(self) -> Self:
@@ -89,9 +89,12 @@ class Enforcer:
         self._stack.close()
 
     def configure(self, config: Config) -> None:
-        """From now on. What was learned of groups is forgotten, not what was changed. ConfigError: nothing is new."""
+        """From now on, and from the beginning: what was changed goes back first, since by the new classes and laws it
+        may be nobody's. ConfigError: nothing is new.
+        """
         self._control = self._new_control(config)
         self._state = self._control.initial()
+        _say("", self._executor.restore())
         self._config = config
         self._executor.tolerate(config.enforce.foreign_writes_per_min)
         self._outlets.close()
@@ -104,7 +107,7 @@ class Enforcer:
             self._groups = tick.groups
             self._paths = {group.id: group.path for group in tick.groups}
             self._executor.forget(gone)
-        self._executor.watch()
+        self._note_owners(self._executor.watch())
         self._last = self._situation(tick, profile)
         self._state, verdict = self._control.decide(self._state, self._last)
         for line in verdict.news:
@@ -140,18 +143,17 @@ class Enforcer:
             changed_knobs=sum(state.current != state.base and not state.is_foreign for state in knobs),
             foreign_knobs=sum(state.is_foreign for state in knobs),
             reaction_ns={q: ordered[int(q * (len(ordered) - 1))] for q in REACTION_QUANTILES if ordered},
+            foreign_writes=self._foreign_writes,
             throttles_lost=throttles_lost,
             history_dropped=self._history.counts().dropped if self._history else None,
         )
 
     def _new_control(self, config: Config) -> Control:
-        """ConfigError: controllers that fight, or a class rule by which the agent would suppress itself."""
-        if self._host.own_cgroup:
-            check_own_group(config, self._host.own_cgroup)
+        """ConfigError: controllers that fight."""
         plugins = load_plugins()
         for line in plugins.refused:
             log.warning("%s", line)
-        return Control(config, plugins.controllers)
+        return Control(config, plugins.controllers, self._host.own_cgroup)
 
     def _situation(self, tick: Tick, profile: Profile) -> Situation:
         now_ns = time.monotonic_ns()
@@ -165,7 +167,7 @@ class Enforcer:
             slis=self._slis.values(now_ns) if self._slis else {},
             weights=settings.weights,
             cpusets=settings.cpusets,
-            root_is_read_only=bool(os.statvfs("/").f_flag & os.ST_RDONLY),
+            root_is_read_only=root_is_read_only(),
         )
 
     def _carry_out(self, verdict: Verdict) -> list[tuple[Decision, tuple[Outcome, ...]]]:
@@ -188,15 +190,32 @@ class Enforcer:
         if self._history:
             self._history.decided(decision, outcomes, path)
 
+    def _note_owners(self, outcomes: Iterable[Outcome]) -> None:
+        """Somebody else wrote what we had written; whoever does so too often is told of upwards."""
+        for outcome in outcomes:
+            intent = outcome.intent
+            if outcome.result is not Result.FOREIGN:
+                continue
+            self._foreign_writes += 1
+            log.info("%s %s: its owner wrote %s", intent.path, intent.knob, outcome.after)
+            state = self._executor.knobs.get((intent.group_id, intent.knob))
+            if state and state.is_foreign:
+                self._tell(
+                    Event(f"{intent.knob} is left alone: its owner writes it too often", intent.group_id, intent.path)
+                )
+
+    def _tell(self, event: Event) -> None:
+        self._events += 1
+        log.warning("%s: %s", event.path, event.reason)
+        if self._history:
+            self._history.event(event)
+
     def _tell_events(self, findings: Iterable[Finding]) -> None:
         """What no knob of this node cures, once while it lasts."""
         beyond = {(each.rule, each.group_id): each for each in findings if each.cause is Cause.OWN_LOAD}
         for key, finding in beyond.items():
             if key not in self._told:
-                self._events += 1
-                log.warning("%s: %s", finding.path, finding.reason)
-                if self._history:
-                    self._history.event(Event(finding.reason, finding.group_id, finding.path, finding.cause))
+                self._tell(Event(finding.reason, finding.group_id, finding.path, finding.cause))
         self._told = frozenset(beyond)
 
     def _open_history(self) -> None:
@@ -240,23 +259,8 @@ class Enforcer:
             groups=groups,
             holds=self._holds,
             knobs=knobs_that_differ(self._executor.knobs, self._paths),
-            slis=self._sli_statuses(),
+            slis=sli_statuses(self._config.slis, self._slis),
             history=history,
-        )
-
-    def _sli_statuses(self) -> tuple[SliStatus, ...]:
-        if self._slis is None:
-            return ()
-        values, problems = self._slis.values(time.monotonic_ns()), self._slis.problems()
-        return tuple(
-            SliStatus(
-                sli.name,
-                sli.group,
-                sli.target_ns,
-                values[sli.name].value if sli.name in values else None,
-                problems.get(sli.name),
-            )
-            for sli in self._config.slis
         )
 
     def _take_back(self) -> None:

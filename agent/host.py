@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.units import parse_cpus
+
 _CAPABILITY_BITS = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _BPF_SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
@@ -189,16 +191,12 @@ def _limit(field: bytes) -> int | None:
     return int(field) if field.isdigit() and len(field) < 20 else None
 
 
-# 0-3,6
-def parse_cpu_list(data: bytes) -> int | None:
+def count_cpus(data: bytes) -> int | None:
     """How many CPUs a list such as /sys/devices/system/cpu/online names."""
-    count = 0
-    for part in data.strip().split(b","):
-        first, _, last = part.partition(b"-")
-        if not (first.isdigit() and (last or first).isdigit() and len(part) < 20):
-            return None
-        count += max(int(last or first) - int(first) + 1, 0)
-    return count or None
+    try:
+        return len(parse_cpus(data.decode("ascii", "replace"))) or None
+    except ValueError:
+        return None
 
 
 def bpf_refusal() -> int | None:
@@ -229,7 +227,7 @@ def probe(root: Path = Path("/"), try_bpf: Callable[[], int | None] = bpf_refusa
     return Host(
         kernel_release=_read(proc / "sys/kernel/osrelease").decode("ascii", "replace").strip(),
         machine=platform.machine(),
-        cpus=parse_cpu_list(_read(sys / "devices/system/cpu/online")) or os.cpu_count() or 1,
+        cpus=count_cpus(_read(sys / "devices/system/cpu/online")) or os.cpu_count() or 1,
         effective_uid=os.geteuid(),
         capabilities=parse_capabilities(_read(proc / "self/status")),
         kernel_btf=(sys / "kernel/btf/vmlinux").exists(),

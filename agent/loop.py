@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 FIRST_TICK_S = 0.3
 """A person who starts `run` or `top` sees the first figures after this."""
 
-TAKES_A_RESTART = ("agent", "metrics", "probe")
+TAKES_A_RESTART = ("agent", "history", "metrics", "probe")
 """Sections of the configuration that a reload leaves as they were."""
 
 OnTick = Callable[[Tick, Profile], None]

@@ -238,6 +238,7 @@ def write_atomically(path: Path, temporary: str, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     with open(fd, "wb") as stream:
+        os.fchmod(fd, 0o644)  # whatever the umask
         stream.write(data)
     os.replace(temporary, path)
 

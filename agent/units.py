@@ -13,11 +13,17 @@ def ticks_to_ns(ticks: int, ticks_per_s: int) -> int:
     return ticks * NS_PER_S // ticks_per_s
 
 
+CPU_MAX = 8_191
+"""No machine has more CPUs (NR_CPUS)."""
+
+
 # 0-3,6
 def parse_cpus(text: str) -> tuple[int, ...]:
     """A kernel's list of CPUs (Documentation/admin-guide/cputopology.rst), ascending. ValueError: it is none."""
     cpus: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
+        if not (first.isdigit() and (last or first).isdigit() and int(last or first) <= CPU_MAX):
+            raise ValueError(f"{text!r} is no list of CPUs")
         cpus.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(cpus))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ class Group:
         try:
             os.write(fd, file.content(text))
         except OSError as err:
+            if err.errno == errno.EBADF:  # it could be opened to be read only
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
             raise (Gone() if is_gone(err) else err) from None
 
     def children(self) -> Iterator[Group]:

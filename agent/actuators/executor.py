@@ -151,6 +151,8 @@ class Executor:
             if fate.fate is Fate.GONE or (fate.fate is Fate.FOREIGN and not left.is_damaged):
                 self._held.journal.free(key)
         report = self.restore()
+        for key, held in self._held.items():  # what would not go back
+            self._held.states[key] = KnobState(held.base, held.current)
         self.recovered = Report((*report.items, *lost), left.notes)
 
     def _adopted(self, key: Key, entry: Entry) -> Restored | None:

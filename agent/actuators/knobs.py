@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from agent.control import Knob, KnobValue
+from agent.units import parse_cpus
 
 QUOTA_US_MIN = 1_000
 """Of a quota and of a period. Source: min_cfs_quota_period."""
@@ -18,8 +19,6 @@ QUOTA_US_MAX = (1 << 44) - 1
 """Of a quota, and of a quota and its burst together. Source: max_cfs_runtime."""
 WEIGHT_MIN, WEIGHT_DEFAULT, WEIGHT_MAX = 1, 100, 10_000
 _SHARES_DEFAULT = 1_024
-_CPU_MAX = 8_191
-"""Source: NR_CPUS, the largest that distributions build for."""
 _FILE_BYTES_MAX = 1 << 16
 
 
@@ -109,19 +108,6 @@ def _format_shares(value: KnobValue) -> str:
 
 def _rounded(number: int, divisor: int) -> int:
     return (number + divisor // 2) // divisor
-
-
-# 0-3,6
-def parse_cpus(text: str) -> tuple[int, ...]:
-    """A list of CPUs, ascending; an empty one is (). Raises ValueError."""
-    cpus: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        low, high = _whole(first), _whole(last or first)
-        if high > _CPU_MAX:
-            raise ValueError(f"no machine has CPU {high}")
-        cpus.update(range(low, high + 1))
-    return tuple(sorted(cpus))
 
 
 def _format_cpus(value: KnobValue) -> str:

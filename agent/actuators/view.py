@@ -94,9 +94,10 @@ class _Reader:
             return
         self.depth[group.id] = 0 if group.path == "/" else group.path.count("/")
         with contextlib.suppress(Unsupported, Gone, OSError, ValueError):
-            self.current[key] = group.file_of(knob).parse(group.read(knob))
+            value = group.file_of(knob).parse(group.read(knob))
             if knob is Knob.QUOTA and knob in self.strict:
                 self.period_us[group.id] = group.period_us()
+            self.current[key] = value  # last: a group may go between two reads, and a quota without its period is none
 
     def _kept(self, group: Group) -> Group:
         """This one, or that which is open already."""

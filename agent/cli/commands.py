@@ -130,7 +130,12 @@ def cli(context: click.Context) -> None:
 @click.pass_obj
 def run(world: World, config_path: Path | None) -> None:
     """Run the agent: with a live table on a terminal, as a systemd service quietly, else with a log line per tick."""
-    config = load_config(config_path)
+    host = world.host()
+
+    def load() -> Config:
+        return load_config(config_path, own_cgroup=host.own_cgroup)
+
+    config = load()
     if _on_terminal():
         _live(world, config, sort="wait", filter_text="")
         return
@@ -142,7 +147,7 @@ def run(world: World, config_path: Path | None) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
     log = logging.getLogger("slackwater")
     on_tick = None if managed else lambda tick, profile: log.info(log_line(tick, profile))
-    with world.agent(config, world.host(), on_tick, load=lambda: load_config(config_path)) as agent:
+    with world.agent(config, host, on_tick, load=load) as agent:
         agent.run()
 
 
@@ -223,10 +228,11 @@ cli.add_command(control_commands.status)
 
 @cli.command()
 @json_option
+@click.option("--journal", type=click.Path(path_type=Path), help="Default: /run/slackwater/journal.")
 @click.option("--after-service", is_flag=True, help="For ExecStopPost=: not after a clean end with on_exit = keep.")
 @config_option
 @click.pass_obj
-def restore(world: World, as_json: bool, after_service: bool, config_path: Path | None) -> None:
+def restore(world: World, as_json: bool, journal: Path | None, after_service: bool, config_path: Path | None) -> None:
     """Put back, as it was found, what an agent has changed that is not running any more."""
     if after_service and os.environ.get("SERVICE_RESULT") == "success":
         with contextlib.suppress(ConfigError):  # then nobody has said keep
@@ -237,8 +243,9 @@ def restore(world: World, as_json: bool, after_service: bool, config_path: Path 
     from agent.cli.restore import document, lines
 
     report = Report()
-    if world.journal_path.exists():
-        with Executor.open(world.host(), world.journal_path) as executor:
+    journal = journal or world.journal_path
+    if journal.exists():
+        with Executor.open(world.host(), journal) as executor:
             report = executor.recovered
     click.echo(json.dumps(document(report)) if as_json else "\n".join(lines(report)))
     sys.exit(int(not report.is_complete))

@@ -76,6 +76,11 @@ CONTROL_FAMILIES: tuple[Family, ...] = (
         "Settings that are left alone because somebody else writes them too often.",
         _control(lambda c: c.foreign_knobs),
     ),
+    counter(
+        "control_foreign_writes_total",
+        "Times that somebody else wrote what the agent had written: that is the base since.",
+        _control(lambda c: c.foreign_writes),
+    ),
     gauge(
         "control_reaction_seconds",
         "From a throttle in the kernel to its answer read back, quantiles of the last 1,000.",

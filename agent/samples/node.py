@@ -44,6 +44,27 @@ def parse_meminfo(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+# 28 1 254:0 / / ro,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
+def parse_root_is_read_only(mountinfo: bytes) -> bool | None:
+    """Of /proc/self/mountinfo: whether the file system at / is, not only this process' view of it, which a service
+    manager may have made so. None: there is no such line.
+    """
+    read_only = None
+    for line in mountinfo.split(b"\n"):
+        mount, _, filesystem = line.partition(b" - ")
+        if mount.split(b" ")[4:5] == [b"/"] and len(filesystem.split(b" ")) > 2:
+            read_only = filesystem.split(b" ")[2].split(b",")[0] == b"ro"  # the last one is on top
+    return read_only
+
+
+def root_is_read_only() -> bool | None:
+    """Now; None: it cannot be told."""
+    try:
+        return parse_root_is_read_only(read_file("/proc/self/mountinfo"))
+    except OSError:
+        return None
+
+
 def read_node(cpus: int, proc: Path = Path("/proc"), ticks_per_s: int = os.sysconf("SC_CLK_TCK")) -> NodeSample:
     """Now. Raises HostError when /proc/stat or /proc/meminfo cannot be read; without PSI its fields are None."""
     ticks = parse_stat(_read(f"{proc}/stat"))

@@ -158,6 +158,7 @@ REPORT = ControlReport(
     events=4,
     changed_knobs=3,
     foreign_knobs=1,
+    foreign_writes=9,
     reaction_ns={0.5: 300_000.0, 0.99: 900_000.0, 1.0: 2e6},
     throttles_lost=0,
     history_dropped=6,

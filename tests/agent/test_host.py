@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from agent.host import (
     Host,
     bpf_refusal,
+    count_cpus,
     parse_capabilities,
-    parse_cpu_list,
     parse_lockdown,
     parse_mountinfo,
     parse_nofile,
@@ -121,7 +121,7 @@ def test_v1_and_v2_lines_of_proc_self_cgroup_are_told_apart() -> None:
 
 @pytest.mark.parametrize(("text", "count"), [(b"0-3,6\n", 5), (b"0\n", 1), (b"", None), (b"x-3", None)])
 def test_cpus_of_a_list_are_counted(text: bytes, count: int | None) -> None:
-    assert parse_cpu_list(text) == count
+    assert count_cpus(text) == count
 
 
 @given(st.binary())
@@ -132,7 +132,7 @@ def test_no_bytes_break_a_parser(data: bytes) -> None:
     parse_lockdown(data)
     parse_capabilities(b"CapEff:" + data)
     parse_nofile(b"Max open files" + data)
-    parse_cpu_list(data)
+    count_cpus(data)
 
 
 def test_this_machine_is_what_it_is() -> None:

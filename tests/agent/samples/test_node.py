@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import HostError
-from agent.samples.node import parse_meminfo, parse_stat, read_node
+from agent.samples.node import parse_meminfo, parse_root_is_read_only, parse_stat, read_node
 from agent.samples.own import OwnCost, parse_statm, read_own_cost
 
 TREES = Path(__file__).parents[2] / "trees"
@@ -93,3 +93,17 @@ def test_no_bytes_break_a_parser(data: bytes) -> None:
     parse_stat(b"cpu  " + data)
     parse_meminfo(b"MemTotal: 1 kB\nMemAvailable:" + data)
     parse_statm(data, 4096)
+
+
+@pytest.mark.parametrize(
+    ("line", "read_only"),
+    [
+        (b"28 1 254:0 / / ro,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro\n", False),
+        (b"28 1 254:0 / / rw,relatime - ext4 /dev/vda1 ro\n", True),
+        (b"28 1 254:0 / /srv rw - ext4 /dev/vda1 ro\n", None),
+        (b"1 0 0:1 / / rw - rootfs rootfs rw\n28 1 254:0 / / rw - ext4 /dev/vda1 ro\n", True),
+    ],
+    ids=["a view of it, as a service has it", "the file system", "another one", "what is on top"],
+)
+def test_read_only_root_is_told_from_a_read_only_view_of_it(line: bytes, read_only: bool | None) -> None:
+    assert parse_root_is_read_only(line) is read_only
