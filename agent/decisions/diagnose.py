@@ -3,6 +3,7 @@
     its quota made up `throttle_pct` of its wait        own quota; own load when the machine is full
     by its own figure it is slow, but hardly waits      cache or memory bandwidth
     BE ran during `culprit_pct` of its contention wait  batch work on the CPU
+    it waited for itself, and BE fills the machine      the same: BE has the CPUs that it would spread to
     others or itself did                                own load
 
 What is not known is None: the cause that was found last stands.
@@ -16,7 +17,7 @@ import numpy as np
 
 from agent.config_laws import EnforceConfig
 from agent.control import Cause
-from agent.decisions.tree import Tree
+from agent.decisions.tree import Tree, total
 from agent.records import NOBODY_ID, Profile, Tick
 from agent.units import NS_PER_S
 
@@ -37,7 +38,7 @@ def diagnose(
         return Cause.CACHE, (
             f"it waited for the CPU {wait_ns / (wait_ns + run_ns) * 100:.1f} % of the time that it wanted to run"
         )
-    return _who_ran(row, tree, tick, config)
+    return _who_ran(row, tree, tick, profile, config)
 
 
 def _own_quota(throttle_pct: float, tick: Tick, profile: Profile, config: EnforceConfig) -> tuple[Cause, str] | None:
@@ -50,17 +51,29 @@ def _own_quota(throttle_pct: float, tick: Tick, profile: Profile, config: Enforc
     return Cause.OWN_QUOTA, what
 
 
-def _who_ran(row: int, tree: Tree, tick: Tick, config: EnforceConfig) -> tuple[Cause, str] | None:
-    pairs = tick.culprits
-    mine = (pairs.victim_ids == tick.groups[row].id) & (pairs.culprit_ids != NOBODY_ID)
-    wait_ns = pairs.wait_ns[mine]
+def _who_ran(row: int, tree: Tree, tick: Tick, profile: Profile, config: EnforceConfig) -> tuple[Cause, str] | None:
+    pairs, id = tick.culprits, tick.groups[row].id
+    mine = (pairs.victim_ids == id) & (pairs.culprit_ids != NOBODY_ID)
+    wait_ns, culprit_ids = pairs.wait_ns[mine], pairs.culprit_ids[mine]
     total_ns = float(wait_ns.sum())
     if not total_ns:
         return None
-    rows = [tree.row.get(culprit_id, -1) for culprit_id in pairs.culprit_ids[mine].tolist()]
+    rows = [tree.row.get(culprit_id, -1) for culprit_id in culprit_ids.tolist()]
     is_be = np.array([culprit >= 0 and bool(tree.is_be[culprit]) for culprit in rows])
     be_pct = float(wait_ns[is_be].sum()) / total_ns * 100
     during = f"of {total_ns / NS_PER_S:.3g} s of contention wait"
     if be_pct >= config.culprit_pct:
         return Cause.BATCH_ON_CPU, f"batch work ran during {be_pct:.0f} % {during}"
+    own_pct = float(wait_ns[culprit_ids == id].sum()) / total_ns * 100
+    if be_pct + own_pct >= config.culprit_pct and _batch_fills(tree, tick, profile, config):
+        return Cause.BATCH_ON_CPU, f"itself ran during {own_pct:.0f} % {during}, and batch work has the other CPUs"
     return Cause.OWN_LOAD, f"services or itself ran during {100 - be_pct:.0f} % {during}"
+
+
+def _batch_fills(tree: Tree, tick: Tick, profile: Profile, config: EnforceConfig) -> bool:
+    """The machine is full, and would not be without batch work. Where groups have equal weights the scheduler may leave
+    all threads of a service on one CPU and those of batch work on another: that is balanced.
+    """
+    full_cores = tick.node.cpus * config.full_pct / 100
+    be_used_cores = total(profile.cpu_used_cores, tree.alive(tree.be_rows, tick))
+    return profile.node_used_cores >= full_cores > profile.node_used_cores - be_used_cores

@@ -22,9 +22,11 @@ GROUPS = {
 }
 
 
-def cause(look: Look, *, node_used_cores: float = 1.0, by_sli: bool = False) -> Cause | None:
+def cause(
+    look: Look, *, node_used_cores: float = 1.0, batch_used_cores: float = 0.0, by_sli: bool = False
+) -> Cause | None:
     world = World("", GROUPS)
-    world.tick({WEB: look}, node_used_cores=node_used_cores)
+    world.tick({WEB: look, BATCH: Look(batch_used_cores)}, node_used_cores=node_used_cores)
     situation = world.situation
     assert situation
     tree = Tree(situation.tick.groups)
@@ -49,6 +51,26 @@ def cause(look: Look, *, node_used_cores: float = 1.0, by_sli: bool = False) -> 
 def test_contention_is_the_fault_of_who_ran(culprits: dict[int, float], expected: Cause | None) -> None:
     """Whatever lies in a batch group is batch work; a wait that an idle CPU ended has no culprit."""
     assert cause(Look(0.5, 5, contention_s=0.5, culprits=culprits)) is expected
+
+
+@pytest.mark.parametrize(
+    ("culprits", "node_used_cores", "batch_used_cores", "expected"),
+    [
+        ({WEB: 1.0}, 4.0, 2.0, Cause.BATCH_ON_CPU),
+        ({WEB: 0.4, BATCH: 0.2, SHOP: 0.4}, 4.0, 2.0, Cause.BATCH_ON_CPU),
+        ({WEB: 1.0}, 3.7, 2.0, Cause.OWN_LOAD),
+        ({WEB: 1.0}, 4.0, 0.1, Cause.OWN_LOAD),
+        ({SHOP: 1.0}, 4.0, 2.0, Cause.OWN_LOAD),
+        ({WEB: 1.0}, NAN, 2.0, Cause.OWN_LOAD),
+        ({WEB: 1.0}, 4.0, NAN, Cause.OWN_LOAD),
+    ],
+)
+def test_who_waits_for_itself_on_a_machine_that_batch_work_fills_waits_because_of_it(
+    culprits: dict[int, float], node_used_cores: float, batch_used_cores: float, expected: Cause
+) -> None:
+    """The scheduler may leave all its threads on one CPU while batch work has the others."""
+    look = Look(0.9, 5, contention_s=0.5, culprits=culprits)
+    assert cause(look, node_used_cores=node_used_cores, batch_used_cores=batch_used_cores) is expected
 
 
 def test_its_own_quota_is_the_cause_when_it_made_up_half_of_the_wait_and_the_machine_has_room() -> None:
