@@ -24,7 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 @contextmanager
 def demo(out: Path) -> Iterator[subprocess.Popen[str]]:
     words = [sys.executable, "-m", "demo", "suppress", "--out", str(out)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as popen:
+    with subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(out)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as popen:
         try:
             yield popen
         finally:
