@@ -50,15 +50,18 @@ setup: build/native native/slackwater.bpf.o ## system packages, .venv, native/ a
 run: setup ## set up and run the agent in the foreground (ARGS= its options)
 	$(BIN)/slackwater run $(ARGS)
 
-test: setup dev build/prometheus ## set up and run all tests: here, and a short set on other kernels in a VM (ARGS= of pytest: only here)
+test: setup .venv/.requirements-dev ## set up and run all tests: here, and a short set on other kernels in a VM (ARGS= of pytest: only here)
+	@$(call try,test-packages build/prometheus)
 	@failed=0; begin=$$(date +%s); $(BIN)/pytest $(ARGS) || failed=1; here=$$(date +%s); \
 	$(if $(ARGS),,$(MAKE) --no-print-directory test-guests || failed=1; \
 	echo "time: on this kernel $$((here - begin)) s, in guests $$(($$(date +%s) - here)) s";) exit $$failed
 
-# Without QEMU or a network this says what was not run; the rest goes on.
-test-guests: setup dev
-	-@$(MAKE) --no-print-directory vm-packages
+test-guests: setup .venv/.requirements-dev
+	@$(call try,vm-packages)
 	$(BIN)/python -m tests.vm short
+
+# $(call try,TARGETS): what only some tests need. Without a network or root the rest is run, and what was not is said.
+try = $(MAKE) --no-print-directory $(1) || echo '!!! not had: $(1): what needs it is NOT RUN'
 
 test-vm: setup dev vm-packages box-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest, MACHINE=)
 	$(if $(KERNEL)$(T)$(MACHINE),,SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm)
