@@ -24,6 +24,7 @@ KNOBS = {
     "weight": ("cpu.weight", "cpu.shares"),
     "idle": ("cpu.idle", "cpu.idle"),
     "cpuset": ("cpuset.cpus", None),
+    "freeze": ("cgroup.freeze", None),
     "memory": ("memory.high", None),
     "IO": ("io.max", None),
 }
