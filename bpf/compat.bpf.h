@@ -39,6 +39,12 @@ static __always_inline bool kernel_has_bandwidth(void)
 	return bpf_core_field_exists(struct cfs_rq, throttle_count);
 }
 
+/* e1fad12dcb66 ("sched/fair: Switch to task based throttle model", v6.18) */
+static __always_inline bool throttles_each_task(void)
+{
+	return bpf_core_field_exists(struct task_struct, throttled);
+}
+
 /*
  * Was this fair-class task taken off the CPU by a quota?
  * e1fad12dcb66 ("sched/fair: Switch to task based throttle model", v6.18): each task is stopped by itself on its
@@ -49,7 +55,7 @@ static __always_inline bool task_is_throttled(struct task_struct *task)
 	/* of the group or any above: in a cache line that is at hand, unlike what follows */
 	if (!kernel_has_bandwidth() || task->se.cfs_rq->throttle_count == 0)
 		return false;
-	if (bpf_core_field_exists(task->throttled))
+	if (throttles_each_task())
 		return task->throttled;
 	return task->prio >= 100; /* MAX_RT_PRIO: a real-time task goes on in a throttled group */
 }

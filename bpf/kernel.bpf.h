@@ -68,6 +68,8 @@ struct cfs_rq {
 	struct rq *rq;
 	struct task_group *tg;
 	int throttle_count;
+	int runtime_enabled;
+	int64_t runtime_remaining;
 	uint64_t throttled_clock_pelt_time;
 };
 

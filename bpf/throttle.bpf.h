@@ -150,9 +150,20 @@ static __always_inline void throttle_unthrottled(struct task_group *group, uint6
 	}
 }
 
+/*
+ * Where tasks are throttled one by one, those that still run use up what the group was given before it is unthrottled; then
+ * unthrottle_cfs_rq() returns at once (kernel/sched/fair.c, v6.18), and the throttle goes on.
+ */
+static __always_inline bool stays_throttled(int runtime_enabled, int64_t runtime_remaining)
+{
+	return throttles_each_task() && runtime_enabled && runtime_remaining <= 0;
+}
+
 SEC("?fentry/unthrottle_cfs_rq")
 int BPF_PROG(unthrottle_fentry, struct cfs_rq *cfs_rq)
 {
+	if (stays_throttled(cfs_rq->runtime_enabled, cfs_rq->runtime_remaining))
+		return 0;
 	throttle_unthrottled(cfs_rq->tg, cfs_rq->tg->css.cgroup->kn->id, cfs_rq->rq->cpu);
 	return 0;
 }
@@ -162,6 +173,8 @@ int BPF_KPROBE(unthrottle_kprobe, struct cfs_rq *cfs_rq)
 {
 	struct task_group *group = BPF_CORE_READ(cfs_rq, tg);
 
+	if (stays_throttled(BPF_CORE_READ(cfs_rq, runtime_enabled), BPF_CORE_READ(cfs_rq, runtime_remaining)))
+		return 0;
 	throttle_unthrottled(group, BPF_CORE_READ(group, css.cgroup, kn, id), BPF_CORE_READ(cfs_rq, rq, cpu));
 	return 0;
 }

@@ -41,7 +41,7 @@ def server() -> Iterator[MetricsServer]:
 def ask(
     server: MetricsServer, path: str = "/metrics", method: str = "GET", **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
@@ -88,7 +88,7 @@ def test_gzip_is_used_when_accepted_and_only_then(server: MetricsServer) -> None
 
 
 def test_head_has_the_headers_of_get_and_no_body(server: MetricsServer) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
         client.sendall(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         with client.makefile("rb") as stream:
             head, _, body = stream.read().partition(b"\r\n\r\n")
@@ -118,7 +118,7 @@ def test_before_the_first_tick_a_scrape_fails_with_503() -> None:
 
 
 def test_a_connection_serves_many_scrapes(server: MetricsServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.connect()
     first = connection.sock
     for _ in range(3):
@@ -149,7 +149,7 @@ def test_ipv6_is_served() -> None:
     except HostError as err:
         pytest.skip(str(err))
     with server:
-        connection = http.client.HTTPConnection("::1", server.port, timeout=5)
+        connection = http.client.HTTPConnection("::1", server.port, timeout=30)
         connection.request("GET", "/")
         assert connection.getresponse().read()
         connection.close()

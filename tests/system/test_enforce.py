@@ -19,14 +19,6 @@ pytestmark = [needs("root", "bpf", "cgroup:cpu"), pytest.mark.slow]
 QUOTA_US = 20_000
 
 
-@pytest.fixture(autouse=True)
-def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As systemd would name it."""
-    folder = tmp_path / "run"
-    monkeypatch.setenv("RUNTIME_DIRECTORY", str(folder))
-    return folder
-
-
 @pytest.fixture
 def web() -> Iterator[Group]:
     """A group of class LS with a quota, as the configuration has it."""
