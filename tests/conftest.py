@@ -1,5 +1,7 @@
 """What holds for all tests."""
 
+import gc
+
 import pytest
 
 
@@ -13,3 +15,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         settings.register_profile("slackwater", deadline=None)
         settings.load_profile("slackwater")
+
+
+def pytest_unconfigure() -> None:
+    """As agent/cli/main.py does: else msgspec may crash while the interpreter ends, and all that passed has failed."""
+    gc.freeze()

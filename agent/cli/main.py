@@ -6,6 +6,8 @@ KeyboardInterrupt, after the command they are nothing.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import signal
 import sys
@@ -17,6 +19,8 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point."""
     words = sys.argv[1:] if arguments is None else arguments
+    # What the interpreter collects when it ends may crash in msgspec 0.22, which then frees types twice (msgspec#717).
+    atexit.register(gc.freeze)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _show_what_the_terminal_cannot()
