@@ -46,6 +46,14 @@ def test_nothing_is_changed_for_ill_s_after_a_sign_and_it_is_said_once(signs: di
     assert len(world.changes) > 1
 
 
+def test_signs_that_follow_one_another_are_one_illness() -> None:
+    """Also when the words would differ, as the age of samples does in every tick."""
+    world = World()
+    world.ticks(2, WAITING)
+    ages = [line for age_s in (4.0, 5.0, 6.0) for line in world.tick(WAITING, age_s=age_s).news]
+    assert ages == ["nothing is changed: samples are 4.0 s old, more than 3 ticks"]
+
+
 def test_without_signs_it_is_well() -> None:
     world = World()
     assert [line for verdict in world.ticks(20, WAITING) for line in verdict.news] == []

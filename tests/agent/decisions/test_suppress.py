@@ -293,10 +293,15 @@ def test_an_owners_lower_quota_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "looks", [{WEB: SLOW, BATCH: Look(NAN)}, {WEB: Look(0.4, NAN, 0.5, culprits={BATCH: 1}), BATCH: HOG}]
+    "looks",
+    [
+        {WEB: SLOW, BATCH: Look(NAN)},
+        {WEB: Look(0.4, NAN, 0.5, culprits={BATCH: 1}), BATCH: HOG},
+        {WEB: Look(0.4, 9, NAN), BATCH: HOG},
+    ],
 )
 def test_what_is_not_known_makes_it_hold(looks: dict[int, Look]) -> None:
-    """The use of batch work, or the signal itself: no further step; and it says so."""
+    """The use of batch work, the signal itself, or what tells its cause: no further step; and it says so."""
     world = World(with_rungs("quota"))
     world.ticks(6, WAITING)
     before = len(world.changes)
