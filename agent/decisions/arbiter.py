@@ -37,9 +37,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class ArbiterState:
-    owner: Resource | None = None
-    """What was changed last."""
-    changed_ns: int = 0
+    changed_ns: Mapping[Resource, int] = field(default_factory=dict)
+    """When each was changed last."""
     waiting: Mapping[Resource, Wait] = field(default_factory=dict)
 
 
@@ -62,13 +61,14 @@ class Arbiter:
         taken: set[Key] = set()
         waiting = {r: wait for r, wait in state.waiting.items() if now_ns - wait.asked_ns <= self._settle_ns}
         turn = self._turn(waiting, now_ns)
-        owner = state.owner if now_ns - state.changed_ns < self._settle_ns else None
+        settling = {r for r, at_ns in state.changed_ns.items() if now_ns - at_ns < self._settle_ns}
         for decision in sorted(asked, key=lambda decision: (not _is_emergency(decision), decision.resource != turn)):
             resource = decision.resource
-            if not _is_emergency(decision) and {owner, turn} - {None, resource}:
+            others = (settling | ({turn} if turn else set())) - {resource}
+            if others and not _is_emergency(decision):
                 since_ns = waiting[resource].since_ns if resource in waiting else now_ns
                 waiting[resource] = Wait(since_ns, now_ns)
-                holds.append(Hold(decision.controller, f"waits for {owner or turn}"))
+                holds.append(Hold(decision.controller, f"waits for {' and '.join(sorted(others))}"))
                 continue
             good, refused = self._checked(decision, taken, situation, tree)
             holds += [Hold(decision.controller, why) for why in refused]
@@ -76,9 +76,8 @@ class Arbiter:
                 continue
             taken.update((intent.group_id, intent.knob) for intent in good.intents)
             accepted.append(good)
-            owner = resource  # what else is changed now is of this resource, too
+            settling.add(resource)  # what else is changed now is of this resource, too
             if not _is_emergency(decision):
-                turn = resource
                 waiting.pop(resource, None)
         return replace(state, waiting=waiting), tuple(accepted), tuple(holds)
 
@@ -86,7 +85,7 @@ class Arbiter:
         """Only what was really changed must settle."""
         if not any(outcome.result in _WRITTEN for outcome in outcomes):
             return state
-        return replace(state, owner=decision.resource, changed_ns=now_ns)
+        return replace(state, changed_ns={**state.changed_ns, decision.resource: now_ns})
 
     def _turn(self, waiting: Mapping[Resource, Wait], now_ns: int) -> Resource | None:
         """Who has waited for longest, and for long enough."""

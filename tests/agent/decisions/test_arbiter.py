@@ -194,6 +194,14 @@ def test_a_group_without_a_quota_gets_none(unknown_quota: Callable[[], Court]) -
     assert "no quota" in str(unknown_quota().judged(Knob.QUOTA, 50_000, WEB))
 
 
+def test_an_emergency_does_not_end_the_settling_of_what_was_changed_before() -> None:
+    court = Court()
+    court.ask(10, SUPPRESS)
+    court.ask(11, asking(Resource.BURST, gives_back=True, emergency=True))
+    assert court.ask(12, BURST) == []
+    assert court.ask(13, BURST) == [Resource.BURST]
+
+
 def test_an_emergency_is_a_change_that_others_wait_for() -> None:
     court = Court()
     emergency = asking(Resource.BURST, gives_back=True, emergency=True)

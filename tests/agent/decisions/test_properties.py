@@ -170,9 +170,12 @@ def suppressed(world: World) -> SuppressState:
 
 
 def lower(after: SuppressState, before: SuppressState) -> bool:
-    """The feedback has taken something more."""
-    limits = before.stand.by_wait_cores
-    return any(cores < limits.get(rung, math.inf) for rung, cores in after.stand.by_wait_cores.items())
+    """The feedback has taken something more than was taken by whatever limit."""
+    limits, was = before.stand.by_wait_cores, before.stand.set_cores
+    return any(
+        cores < min(limits.get(rung, math.inf), was.get(rung, math.inf))
+        for rung, cores in after.stand.by_wait_cores.items()
+    )
 
 
 QUICK = (
