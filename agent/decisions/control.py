@@ -17,7 +17,7 @@ from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, O
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.burst import Burst
 from agent.decisions.diagnose import diagnose
-from agent.decisions.illness import Health, after_writes, look
+from agent.decisions.illness import Health, after_writes, look, staleness
 from agent.decisions.rules import Firing, RuleState, rules_of
 from agent.decisions.suppress import Suppress
 from agent.decisions.tree import Tree, tree_of
@@ -119,9 +119,13 @@ class Control:
         return state, Verdict(accepted, (*holds, *more), findings, news)
 
     def decide_event(self, state: ControlState, situation: Situation) -> tuple[ControlState, Verdict]:
-        """When quotas ran out; `situation` has the last tick and its profile. Before the first tick nothing is done."""
+        """When quotas ran out; `situation` has the last tick and its profile. Before the first tick nothing is done, nor
+        long after the last.
+        """
         if state.tree is None or self._burst.name not in state.controllers:
             return state, Verdict()
+        if too_old := staleness(situation.now_ns - situation.tick.time_ns, self._config):
+            return state, Verdict(holds=(Hold(None, too_old),))
         burst, asked = self._burst.decide_event(state.controllers[self._burst.name], situation)
         state = replace(state, controllers={**state.controllers, self._burst.name: burst})
         state, accepted, holds = self._accept(state, asked, situation)
@@ -181,7 +185,9 @@ class Control:
         holds: tuple[Hold, ...] = ()
         if state.health.reason is not None:
             holds = (Hold(None, state.health.reason),)
-            asked = [decision for decision in asked if decision.emergency and decision.gives_back]
+            asked = [
+                each for each in asked if each.emergency and each.gives_back and each.resource is Resource.SUPPRESS
+            ]
         assert state.tree
         arbiter, accepted, more = self._arbiter.judge(state.arbiter, asked, situation, state.tree)
         return replace(state, arbiter=arbiter), accepted, (*holds, *more)

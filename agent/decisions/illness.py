@@ -23,7 +23,6 @@ class Facts:
     """What an illness is told by; None: not known, which is no sign."""
 
     sample_age_ns: int
-    tick_ns: int
     clock_jumps: int | None
     """Since the last look."""
     lost: int | None
@@ -46,13 +45,21 @@ class Health:
     refused_in_a_row: int = 0
 
 
+def staleness(sample_age_ns: int, config: Config) -> str | None:
+    """That the samples are too old to act by them; None: they are not."""
+    stale_ticks = config.enforce.stale_ticks
+    if sample_age_ns <= stale_ticks * config.agent.tick_s * NS_PER_S:
+        return None
+    return f"samples are {sample_age_ns / NS_PER_S:.1f} s old, more than {stale_ticks} ticks"
+
+
 def illness(facts: Facts, config: Config) -> str | None:
     """The sign that the node is ill; None: there is none."""
     enforce = config.enforce
     if facts.clock_jumps:
         return "the clock jumped"
-    if facts.sample_age_ns > enforce.stale_ticks * facts.tick_ns:
-        return f"samples are {facts.sample_age_ns / NS_PER_S:.1f} s old, more than {enforce.stale_ticks} ticks"
+    if too_old := staleness(facts.sample_age_ns, config):
+        return too_old
     if facts.lost and facts.produced is not None:
         lost_pct = facts.lost / max(facts.produced, facts.lost) * 100
         if lost_pct > enforce.lost_samples_pct:
@@ -70,7 +77,6 @@ def look(health: Health, situation: Situation, config: Config) -> Health:
     lost = own.lost_samples if own.produced is not None else None
     facts = Facts(
         sample_age_ns=situation.now_ns - situation.tick.time_ns,
-        tick_ns=int(config.agent.tick_s * NS_PER_S),
         clock_jumps=_growth(jumps, health.clock_jumps),
         lost=_growth(lost, health.lost),
         produced=_growth(own.produced, health.produced),

@@ -78,6 +78,17 @@ def test_between_two_ticks_nothing_is_changed_either() -> None:
     assert verdict.holds[0].reason == "the root file system is read-only"
 
 
+def test_an_event_long_after_the_last_tick_changes_nothing() -> None:
+    """Ticks fail or are late while the kernel goes on telling of throttles: what is known is too old to act by it."""
+    world = World('enforce.mode = "on"', {WEB: ("/web", Qos.LS)}, owners={(WEB, Knob.QUOTA): 50_000})
+    world.ticks(6, {WEB: Look(0.4)})
+    verdict = world.event(WEB, after_s=3.5)
+    assert verdict.accepted == ()
+    assert verdict.holds == (Hold(None, "samples are 3.5 s old, more than 3 ticks"),)
+    world.tick({WEB: Look(0.4)})
+    assert world.event(WEB, after_s=2.9).accepted
+
+
 def test_samples_lost_before_the_agent_looked_are_no_sign() -> None:
     world = World()
     world.tick(WAITING, dropped=1_000)
