@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.config import Config
 from agent.config_check import check_controllers
-from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, Outcome, Situation
+from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, Outcome, Resource, Situation
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.burst import Burst
 from agent.decisions.diagnose import diagnose
@@ -119,8 +119,8 @@ class Control:
         return state, Verdict(accepted, (*holds, *more), findings, news)
 
     def decide_event(self, state: ControlState, situation: Situation) -> tuple[ControlState, Verdict]:
-        """When quotas ran out; `situation` has the last tick and its profile. Before the first tick nothing is done, nor
-        long after the last.
+        """When quotas ran out; `situation` has the last tick and its profile. Nothing is done before the first tick,
+        nor long after the last.
         """
         if state.tree is None or self._burst.name not in state.controllers:
             return state, Verdict()

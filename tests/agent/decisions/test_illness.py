@@ -89,6 +89,19 @@ def test_an_event_long_after_the_last_tick_changes_nothing() -> None:
     assert world.event(WEB, after_s=2.9).accepted
 
 
+def test_a_raise_is_not_taken_back_either_however_busy_the_cpus_are() -> None:
+    """It is an emergency that waits for no other resource; but only the end of a freeze cannot wait for health."""
+    world = World('[enforce]\nmode = "on"\nill_s = 2', {WEB: ("/web", Qos.LS)}, owners={(WEB, Knob.QUOTA): 50_000})
+    world.ticks(6, {WEB: Look(0.4)})
+    world.event(WEB)
+    raised = world.value(WEB, Knob.QUOTA)
+    assert raised > 50_000  # type: ignore[operator]
+    world.ticks(6, {WEB: Look(3.9)}, root_is_read_only=True)
+    assert world.value(WEB, Knob.QUOTA) == raised
+    world.ticks(3, {WEB: Look(3.9)})
+    assert world.value(WEB, Knob.QUOTA) < raised  # type: ignore[operator]
+
+
 def test_samples_lost_before_the_agent_looked_are_no_sign() -> None:
     world = World()
     world.tick(WAITING, dropped=1_000)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from agent.control import Decision, Knob, Result
+from agent.control import Decision, Knob, Resource, Result
 from agent.decisions.suppress import SuppressState
 from agent.records import Qos
 from tests.agent.decisions.histories import (
@@ -146,7 +146,7 @@ def test_holds_on_any_missing_input(history: list[Moment], rungs: list[str], mis
     after = suppressed(world)
     new = [decision for _, decision, _ in world.changes[before[0] :]]
     if missing == "stale":
-        assert all(decision.emergency for decision in new)
+        assert all(decision.emergency and decision.resource is Resource.SUPPRESS for decision in new)
     elif missing in ("signal", "cause"):
         assert after.stand.level <= before[1].stand.level
         assert not lower(after, before[1])
