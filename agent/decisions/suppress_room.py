@@ -23,6 +23,8 @@ from agent.decisions.tree import Rows, Tree, total
 _WANTS_MORE_RATIO = 0.9
 """A group that uses this much of its limit would use more; below, it wants what it uses and a quarter."""
 _HEADROOM_RATIO = 1.25
+_WEIGHT_MIN = 1
+"""The least that an owner can set; the kernel shows 0 of a group that is idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def shares(
         math.inf if used >= _WANTS_MORE_RATIO * limit else used * _HEADROOM_RATIO
         for used, limit in zip(used_cores, limits_cores, strict=True)
     ]
+    weights = [max(_WEIGHT_MIN, weight) for weight in weights]
     given = [0.0] * len(weights)
     left, open_ = room_cores, set(range(len(weights)))
     while open_:

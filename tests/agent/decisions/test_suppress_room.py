@@ -68,6 +68,11 @@ def test_shares_go_by_weight_and_what_one_cannot_use_goes_to_the_others() -> Non
     assert shares(0.03, [100, 100, 100], [9, 9, 9], unlimited, MIN_CORES) == [MIN_CORES] * 3
 
 
+def test_weights_of_0_are_the_least() -> None:
+    """As kernels up to 6.1 show of idle groups."""
+    assert shares(4, [0, 0], [9, 9], [math.inf] * 2, MIN_CORES) == [2, 2]
+
+
 @given(
     st.floats(0.02, 64),
     st.lists(st.tuples(st.integers(1, 10_000), st.floats(0, 64), st.just(math.inf) | st.floats(0.02, 64)), min_size=1),
