@@ -221,10 +221,10 @@ class Situation:
     """By name; one that is stale is not there."""
     throttled: tuple[ThrottleEvent, ...] = ()
     """Since the last call."""
-    weights: Mapping[int, int] = field(default_factory=dict)
-    """Of BE groups, as KnobState.base of Knob.WEIGHT would be; one that is not there counts as 100."""
+    owners: Mapping[tuple[int, Knob], KnobValue] = field(default_factory=dict)
+    """Idle, weight and freeze of BE groups as their owners set them; where it is known."""
     cpusets: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """CPUs that a group may use, as the kernel says; where it is known."""
+    """CPUs that a BE or LSE group may use by its owner's will, as the kernel says; where it is known."""
     root_is_read_only: bool | None = None
     """The root file system was remounted so, as after a disk error."""
 

@@ -157,15 +157,16 @@ class Enforcer:
 
     def _situation(self, tick: Tick, profile: Profile) -> Situation:
         now_ns = time.monotonic_ns()
-        settings = self._settings.read(tick)
+        knobs = self._executor.knobs
+        settings = self._settings.read(tick, knobs)
         return Situation(
             now_ns=now_ns,
             tick=tick,
             profile=profile,
             topology=self._topology.read(),
-            knobs=self._executor.knobs,
+            knobs=knobs,
             slis=self._slis.values(now_ns) if self._slis else {},
-            weights=settings.weights,
+            owners=settings.owners,
             cpusets=settings.cpusets,
             root_is_read_only=root_is_read_only(),
         )

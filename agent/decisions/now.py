@@ -1,7 +1,8 @@
 """What a knob is set to now, and what its owner set. Pure.
 
-What the agent has written the executor knows (Situation.knobs); an untouched knob is as its owner set it. In a dry run
-nothing is written: then it counts what would have been (`Memory.said`, from the outcomes).
+What the agent has written the executor knows (Situation.knobs). A knob that is not there is as its owner set it: as a
+write since the tick has found or left it (`Memory.seen`), else as it was read (Situation.owners, and quota and burst of
+the tick). In a dry run nothing is written: then it counts what would have been (`Memory.said`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ UNKNOWN = Unknown.UNKNOWN
 Key = tuple[int, Knob]
 
 DONE = frozenset({Result.APPLIED, Result.UNCHANGED, Result.DRY_RUN})
+_READ_BACK = frozenset({Result.APPLIED, Result.UNCHANGED, Result.FOREIGN})
 NEVER_NS = 1 << 63
-_NEUTRAL: Mapping[Knob, KnobValue] = {Knob.WEIGHT: 100, Knob.IDLE: 0, Knob.CPUSET: (), Knob.FREEZE: 0}
-"""What a group has whose owner never cared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +38,50 @@ class Memory:
     """What a controller remembers of its writes."""
 
     said: Mapping[Key, KnobValue] = field(default_factory=dict)
+    """What would have been written in a dry run."""
+    seen: Mapping[Key, tuple[int, KnobValue]] = field(default_factory=dict)
+    """When a write was tried, and what was there afterwards."""
     retry_ns: Mapping[Key, int] = field(default_factory=dict)
     """Knobs that were refused, and when they may be tried again; one that the host does not have: never."""
 
     def learned(self, outcomes: Iterable[Outcome], now_ns: int, retry_ns: int) -> Memory:
         """After `outcomes`; what was refused is not tried for `retry_ns`."""
-        said, retry = dict(self.said), dict(self.retry_ns)
+        said, seen, retry = dict(self.said), dict(self.seen), dict(self.retry_ns)
         for outcome in outcomes:
             key = outcome.intent.group_id, outcome.intent.knob
-            if outcome.result in DONE:
+            if outcome.result is Result.DRY_RUN:
                 said[key] = outcome.intent.value
+            elif outcome.result in _READ_BACK:
+                seen[key] = now_ns, outcome.after
             elif outcome.result is Result.REFUSED:
                 retry[key] = now_ns + retry_ns
             elif outcome.result is Result.UNSUPPORTED:
                 retry[key] = NEVER_NS
-        return Memory(said, retry)
+        return Memory(said, seen, retry)
 
     def may_try(self, key: Key, now_ns: int) -> bool:
         return self.retry_ns.get(key, now_ns) <= now_ns
 
     def without_gone(self, alive: Mapping[int, int]) -> Memory:
         """`alive` has the ids of the groups that are there."""
-        if all(key[0] in alive for key in (*self.said, *self.retry_ns)):
+        if all(key[0] in alive for key in (*self.said, *self.seen, *self.retry_ns)):
             return self
-        said = {key: value for key, value in self.said.items() if key[0] in alive}
-        return Memory(said, {key: at_ns for key, at_ns in self.retry_ns.items() if key[0] in alive})
+        return Memory(
+            {key: value for key, value in self.said.items() if key[0] in alive},
+            {key: value for key, value in self.seen.items() if key[0] in alive},
+            {key: at_ns for key, at_ns in self.retry_ns.items() if key[0] in alive},
+        )
 
 
 def owners_value(situation: Situation, row: int, knob: Knob) -> KnobValue | Unknown:
     """What the owner of the group in `row` set."""
-    if state := situation.knobs.get((situation.tick.groups[row].id, knob)):
+    key = situation.tick.groups[row].id, knob
+    if state := situation.knobs.get(key):
         return state.base
+    if knob is Knob.CPUSET:
+        return ()  # as if its owner never cared: what it may use is in Situation.cpusets
     if knob not in (Knob.QUOTA, Knob.BURST):
-        return _NEUTRAL[knob]
+        return situation.owners.get(key, UNKNOWN)
     cgroup = situation.tick.cgroup
     value_ns = float((cgroup.quota_ns if knob is Knob.QUOTA else cgroup.burst_ns)[row])
     if math.isnan(value_ns):
@@ -83,7 +94,11 @@ def value_now(situation: Situation, row: int, knob: Knob, memory: Memory) -> Kno
     key = situation.tick.groups[row].id, knob
     if state := situation.knobs.get(key):
         return state.current
-    return memory.said[key] if key in memory.said else owners_value(situation, row, knob)
+    if key in memory.said:
+        return memory.said[key]
+    if (seen := memory.seen.get(key)) and seen[0] >= situation.tick.time_ns:
+        return seen[1]
+    return owners_value(situation, row, knob)
 
 
 def is_left_alone(situation: Situation, row: int) -> bool:
@@ -117,10 +132,10 @@ class Quota:
 
 def quota_now(situation: Situation, row: int, memory: Memory) -> Quota | None:
     """None: its owner gave it none, or it is not known."""
-    base, now = (
-        owners_value(situation, row, Knob.QUOTA),
-        value_now(situation, row, Knob.QUOTA, memory),
-    )
+    key = situation.tick.groups[row].id, Knob.QUOTA
+    now = value_now(situation, row, Knob.QUOTA, memory)
+    is_ours = key in situation.knobs or key in memory.said
+    base = owners_value(situation, row, Knob.QUOTA) if is_ours else now
     period = period_us(situation, row)
     if not isinstance(base, int) or not isinstance(now, int) or period is None:
         return None

@@ -118,11 +118,15 @@ class Settings:
         rows = [row for row in self._rows if self._may_write(row, Knob.QUOTA) and period_us(self.situation, row)]
         others_cores = sum(float(used_cores[row]) for row in self._rows if row not in rows)
         room = max(limit - others_cores, floor_cores(self._cpus, self._config))
-        weights = [self.situation.weights.get(self._tree.groups[row].id, _WEIGHT_DEFAULT) for row in rows]
+        weights = [self._weight(row) for row in rows]
         used = [float(used_cores[row]) for row in rows]
         now = [self._quota_now_cores(row) for row in rows]
         given = shares(room, weights, used, now, self._config.min_cores) if rows else []
         return {(row, Knob.QUOTA): self._quota(row, cores) for row, cores in zip(rows, given, strict=True)}
+
+    def _weight(self, row: int) -> int:
+        weight = owners_value(self.situation, row, Knob.WEIGHT)
+        return weight if isinstance(weight, int) else _WEIGHT_DEFAULT
 
     def _quota_now_cores(self, row: int) -> float:
         now, period = value_now(self.situation, row, Knob.QUOTA, self._memory), period_us(self.situation, row)
@@ -175,9 +179,12 @@ class Settings:
         """cpu.idle, or where a group has none the lowest weight; not both: to an idle group a weight is nothing."""
         wanted: Wanted = {}
         for row in self._rows:
-            by_weight = not self._may_write(row, Knob.IDLE) or self._is_by_weight(row)
-            for knob, value, uses in ((Knob.IDLE, 1, not by_weight), (Knob.WEIGHT, _WEIGHT_MIN, by_weight)):
-                wanted[row, knob] = value if is_in_use and uses else owners_value(self.situation, row, knob)
+            if not is_in_use:
+                wanted |= {(row, knob): owners_value(self.situation, row, knob) for knob in KNOBS["idle"]}
+            elif not self._may_write(row, Knob.IDLE) or self._is_by_weight(row):
+                wanted[row, Knob.WEIGHT] = _WEIGHT_MIN
+            else:
+                wanted[row, Knob.IDLE] = 1
         return wanted
 
     def _is_by_weight(self, row: int) -> bool:

@@ -213,10 +213,25 @@ def test_2047_a_pod_that_is_calm_stays_as_high_as_its_busy_container() -> None:
     assert quota_us(world, CONTAINER) == 270_000
 
 
+def test_a_quota_that_runs_out_just_after_it_was_given_back_is_raised_from_its_owners() -> None:
+    """The last tick still has what it was raised to."""
+    world = burst_world()
+    world.event(WEB)
+    assert quota_us(world) == 60_000
+    for _ in range(60):
+        world.tick({WEB: Look(0.1)})
+        if quota_us(world) == 50_000:
+            break
+    world.event(WEB)
+    assert quota_us(world) == 60_000
+
+
 def test_2591_what_somebody_else_sets_meanwhile_is_the_new_base() -> None:
     world = burst_world()
     world.event(WEB)
     world.foreign_write(WEB, Knob.QUOTA, 80_000)
+    world.event(WEB)
+    assert quota_us(world) == 80_000
     world.event(WEB)
     assert quota_us(world) == 96_000
     world.ticks(20, {WEB: Look(0.55)})

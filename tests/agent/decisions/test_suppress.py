@@ -200,8 +200,7 @@ def test_2723_a_childs_own_quota_does_not_defeat_the_parents() -> None:
 def test_2633_489_2767_no_batch_group_is_left_without_a_limit_to_starve_its_siblings(weights: dict[int, int]) -> None:
     """Groups without a common parent share the room by weight, each with a knob of its own."""
     groups = {WEB: ("/web", Qos.LS), 20: ("/batch-a", Qos.BE), 21: ("/batch-b", Qos.BE)}
-    world = World(groups=groups)
-    world.weights = weights
+    world = World(groups=groups, owners={(id, Knob.WEIGHT): weight for id, weight in weights.items()})
     world.ticks(9, {WEB: Look(0.4, 9, 0.5, culprits={20: 1}), 20: Look(1.5), 21: Look(1.5)})
     one, other = quota_cores(world, 20), quota_cores(world, 21)
     assert one is not None
@@ -283,6 +282,38 @@ def test_a_batch_group_that_a_service_comes_into_gets_everything_back() -> None:
     world.groups = World.group_tuple(inside)
     world.ticks(2, WAITING)
     assert (world.value(BATCH, Knob.IDLE), quota_cores(world)) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("rung", "knob", "owners"), [("idle", Knob.IDLE, 1), ("freeze", Knob.FREEZE, 1), ("idle", Knob.WEIGHT, 50)]
+)
+def test_what_an_owner_set_himself_is_not_taken_away_in_the_end(rung: str, knob: Knob, owners: int) -> None:
+    """It is as low already, and stays so; a weight comes back as it was."""
+    world = World(with_rungs(rung), owners={(BATCH, knob): owners})
+    world.result = lambda intent: (
+        Result.UNSUPPORTED if knob is Knob.WEIGHT and intent.knob is Knob.IDLE else Result.APPLIED
+    )
+    world.ticks(12, WAITING)
+    assert world.value(BATCH, knob) == 1
+    world.ticks(60, QUIET)
+    assert world.value(BATCH, knob) == owners
+    assert sum(intent.knob is knob for _, decision, _ in world.changes for intent in decision.intents) in (0, 2)
+
+
+def test_what_an_owner_takes_away_is_set_again_while_the_rung_is_in_use() -> None:
+    world = World(with_rungs("idle"))
+    world.ticks(4, WAITING)
+    world.foreign_write(BATCH, Knob.IDLE, 0)
+    world.ticks(2, WAITING)
+    assert world.value(BATCH, Knob.IDLE) == 1
+
+
+def test_a_weight_that_idle_hides_is_not_taken_for_ours() -> None:
+    """The kernel shows the lowest one of an idle group."""
+    world = World(with_rungs("idle"), owners={(BATCH, Knob.WEIGHT): 300})
+    world.ticks(20, WAITING)
+    assert world.value(BATCH, Knob.IDLE) == 1
+    assert len(world.changes) == 1
 
 
 def test_an_owners_lower_quota_is_kept() -> None:

@@ -96,7 +96,7 @@ class World:
         self.topology = topology or flat(cpus)
         self.owners = dict(owners or {})
         self.knobs: dict[tuple[int, Knob], KnobState] = {}
-        self.weights: dict[int, int] = {}
+        self._unseen: set[tuple[int, Knob]] = set()
         self.cpusets: dict[int, tuple[int, ...]] = {}
         self.slis: dict[str, SliValue] = {}
         self.result: Callable[[Intent], Result] = lambda _: Result.APPLIED
@@ -113,7 +113,8 @@ class World:
     def value(self, group_id: int, knob: Knob) -> KnobValue:
         """What it is set to."""
         state = self.knobs.get((group_id, knob))
-        return state.current if state else self.owner(group_id, knob)
+        is_ours = (group_id, knob) not in self._unseen
+        return state.current if state and is_ours else self.owner(group_id, knob)
 
     def owner(self, group_id: int, knob: Knob) -> KnobValue:
         return self.owners.get((group_id, knob), OWNERS[knob])
@@ -133,6 +134,8 @@ class World:
         """One tick, decided and written. `node_used_cores`: by default what the topmost groups use and 0.1."""
         self.now_ns += int(seconds * S_NS)
         self.number += 1
+        for key in list(self._unseen):
+            self._yield(key)
         shown = [(looks or {}).get(group.id, Look()) for group in self.groups]
         used = np.array([look.used_cores for look in shown])
         if node_used_cores is None:
@@ -172,7 +175,7 @@ class World:
             knobs=dict(self.knobs),
             slis=self.slis,
             throttled=tuple(ThrottleEvent(group_id, 0, self.now_ns) for group_id in events),
-            weights=self.weights,
+            owners=self._owners_read(),
             cpusets=self.cpusets,
             root_is_read_only=root_is_read_only,
         )
@@ -197,10 +200,22 @@ class World:
         return [self.tick(looks, **options) for _ in range(count)]  # type: ignore[arg-type]
 
     def foreign_write(self, group_id: int, knob: Knob, value: KnobValue) -> None:
-        """The owner sets something."""
+        """The owner sets something; the executor sees it at the next tick, or when it is to write that."""
         self.owners[group_id, knob] = value
         if (group_id, knob) in self.knobs:
-            self.knobs[group_id, knob] = KnobState(value, value)
+            self._unseen.add((group_id, knob))
+
+    def _yield(self, key: tuple[int, Knob]) -> None:
+        """The owner's word: nothing of ours is on it any more."""
+        self.knobs.pop(key, None)
+        self._unseen.discard(key)
+        if key[1] is Knob.IDLE:
+            self.knobs.pop((key[0], Knob.WEIGHT), None)
+
+    def _owners_read(self) -> dict[tuple[int, Knob], KnobValue]:
+        """As agent/samples/settings.py reads them."""
+        batch = [group.id for group in self.groups if group.qos is Qos.BE]
+        return {(id, knob): self.owner(id, knob) for id in batch for knob in (Knob.IDLE, Knob.WEIGHT, Knob.FREEZE)}
 
     def _ns(self, group_id: int, knob: Knob) -> float:
         value = self.value(group_id, knob)
@@ -214,12 +229,28 @@ class World:
 
     def _outcome(self, intent: Intent) -> Outcome:
         key = intent.group_id, intent.knob
-        result = self.result(intent)
+        result = Result.FOREIGN if key in self._unseen else self.result(intent)
         before = self.value(*key)
+        if result is Result.APPLIED and intent.value == before:
+            result = Result.UNCHANGED
         if result is Result.APPLIED:
             self._kernel_accepts(intent)
-            self.knobs[key] = KnobState(self.knobs[key].base if key in self.knobs else before, intent.value)
+            self._hold(key, intent.value)
+        if result is Result.FOREIGN:
+            self._yield(key)
         return Outcome(intent, result, before, self.value(*key))
+
+    def _hold(self, key: tuple[int, Knob], value: KnobValue) -> None:
+        """As the executor does: at its base a knob is held no more, and cpu.idle takes the weight with it."""
+        self.knobs[key] = KnobState(self.owner(*key), value)
+        if value == self.owner(*key):
+            del self.knobs[key]
+        weight = key[0], Knob.WEIGHT
+        if key[1] is Knob.IDLE and self.owner(*weight) != OWNERS[Knob.WEIGHT]:
+            if value:
+                self.knobs[weight] = KnobState(self.owner(*weight), 1)
+            else:
+                self.knobs.pop(weight, None)
 
     def _kernel_accepts(self, intent: Intent) -> None:
         value = intent.value
