@@ -61,6 +61,9 @@ class Suppress:
         stand, wanted = settings.of(state.stand, stand)
         intents = tuple(settings.changes(wanted))
         holds = (hold,) if hold else ()
+        if settings.pinned_unknown and (situation.findings or self._config.always):
+            why = f"which CPUs {settings.pinned_unknown} may use is not known: batch work keeps all of its own"
+            holds = (*holds, Hold(self.name, why))
         if not intents:
             stepped_ns = state.stepped_ns if _same_step(stand, state.stand) else situation.now_ns
             return replace(state, stand=stand, stepped_ns=stepped_ns), holds

@@ -54,6 +54,10 @@ class Settings:
         self.room: Room | None = room_for_be(situation, tree, parents, config)
         floors: dict[Rung, float] = {"quota": floor_cores(self._cpus, config), "cpuset": float(config.min_cpus)}
         self.ladder = Ladder(config, self._cpus, floors)
+        self._lse = [group for row in tree.reserved_rows.tolist() if (group := tree.groups[row]).qos is Qos.LSE]
+        unknown = (group.path for group in self._lse if "cpuset" in config.rungs and group.id not in situation.cpusets)
+        self.pinned_unknown: str | None = next(unknown, None)
+        """Path of an LSE group whose CPUs are not known: no group is given fewer CPUs then."""
         self.possible = frozenset(rung for rung in config.rungs if any(self._can(row, rung) for row in self._rows))
         """Rungs that this host has for some group."""
 
@@ -99,7 +103,7 @@ class Settings:
         always = self._config.always and rung == next(rung for rung in self._config.rungs if rung in LIMITING)
         if not is_in_use and not always:
             return None
-        if self.room is None:
+        if self.room is None or (rung == "cpuset" and self.pinned_unknown):
             return UNKNOWN
         limit = stand.by_wait_cores.get(rung, math.inf)
         if always or self.situation.findings:
@@ -149,9 +153,7 @@ class Settings:
         if limit is None:
             return {(row, Knob.CPUSET): owners_value(self.situation, row, Knob.CPUSET) for row in self._rows}
         others = self._others_cpus()
-        return (
-            {} if others is None else {(row, Knob.CPUSET): self._cpuset(row, int(limit), others) for row in self._rows}
-        )
+        return {(row, Knob.CPUSET): self._cpuset(row, int(limit), others) for row in self._rows}
 
     def _cpuset(self, row: int, count: int, others: frozenset[int]) -> KnobValue | Unknown:
         situation = self.situation
@@ -163,16 +165,12 @@ class Settings:
             return UNKNOWN
         return owners if frozenset(cpus) == allowed else cpus
 
-    def _others_cpus(self) -> frozenset[int] | None:
-        """CPUs that batch work gets none of: reserved, or of an LSE group that has CPUs of its own. None: not known."""
+    def _others_cpus(self) -> frozenset[int]:
+        """CPUs that batch work gets none of: reserved, or of an LSE group that has CPUs of its own."""
         cpus = set(self._config.reserved_cpus)
-        for row in self._tree.reserved_rows.tolist():
-            group = self._tree.groups[row]
-            if group.qos is Qos.LSE:
-                if group.id not in self.situation.cpusets:
-                    return None
-                own = set(self.situation.cpusets[group.id])
-                cpus |= own if own < set(self.situation.topology.cpus) else set()
+        for group in self._lse:
+            own = set(self.situation.cpusets[group.id])
+            cpus |= own if own < set(self.situation.topology.cpus) else set()
         return frozenset(cpus)
 
     def _priorities(self, *, is_in_use: bool) -> Wanted:
@@ -198,6 +196,8 @@ class Settings:
         return {(row, knob): value or owners_value(self.situation, row, knob) for row in self._rows}
 
     def _can(self, row: int, rung: Rung) -> bool:
+        if rung == "cpuset" and self.pinned_unknown:
+            return False
         return any(self._may_write(row, knob) for knob in KNOBS[rung])
 
     def _may_write(self, row: int, knob: Knob) -> bool:

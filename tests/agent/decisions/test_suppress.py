@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from agent.control import Intent, Knob, Result
+from agent.control import Hold, Intent, Knob, Result
+from agent.decisions.suppress_ladder import Stand
 from agent.records import Qos
 from tests.agent.decisions.world import BATCH, CALM, NAN, PERIOD_US, RULE, SLOW, WEB, Look, World
 
@@ -164,14 +165,24 @@ def test_395_by_default_no_cpuset_is_narrowed() -> None:
 def test_a_cpuset_without_knowing_the_cpus_of_lse_groups_is_left_alone() -> None:
     groups = {WEB: ("/web", Qos.LS), 12: ("/pinned", Qos.LSE), BATCH: ("/batch", Qos.BE)}
     world = World(with_rungs("cpuset"), groups, cpus=8)
-    world.ticks(20, WAITING)
+    verdicts = world.ticks(20, WAITING)
     assert world.changes == []
+    assert world.state.controllers["suppress"].stand == Stand()
+    why = "which CPUs /pinned may use is not known: batch work keeps all of its own"
+    assert Hold("suppress", why) in verdicts[-1].holds
     world.cpusets[12] = (6, 7)
     world.ticks(20, WAITING)
     cpus = world.value(BATCH, Knob.CPUSET)
     assert isinstance(cpus, tuple)
     assert cpus
     assert not {6, 7} & set(cpus)
+
+
+def test_a_cpuset_without_knowing_the_cpus_of_lse_groups_is_passed_over() -> None:
+    groups = {WEB: ("/web", Qos.LS), 12: ("/pinned", Qos.LSE), BATCH: ("/batch", Qos.BE)}
+    world = World(with_rungs("cpuset", "quota"), groups, cpus=8)
+    world.ticks(4, WAITING)
+    assert quota_cores(world) is not None
 
 
 def test_1218_696_a_batch_group_never_gets_a_quota_of_1000_us() -> None:
