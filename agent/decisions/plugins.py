@@ -10,12 +10,12 @@ What it names is called without arguments and returns a Controller (agent/contro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from agent.control import Controller, Decision, Hold, Knob, Outcome, Situation
+from agent.control import Cause, Controller, Decision, Hold, Intent, Knob, Outcome, Resource, Situation
 from agent.records import Qos
 
 GROUP = "slackwater.controllers"
@@ -65,7 +65,41 @@ class Guarded:
     def _signed(self, item: Decision | Hold) -> Decision | Hold:
         if not isinstance(item, Decision | Hold):
             raise TypeError(f"decide gave a {type(item).__name__}, not a Decision or Hold")
-        return replace(item, controller=self.name)
+        signed = replace(item, controller=self.name)
+        if wrong := _wrong_field(signed):
+            raise TypeError(f"the {wrong} of its {type(item).__name__} is {getattr(item, wrong)!r:.80}")
+        return signed
+
+
+def _wrong_field(item: Decision | Hold) -> str | None:
+    """Name of a field that is not of its type."""
+    good = {"reason": isinstance(item.reason, str)}
+    if isinstance(item, Decision):
+        good |= {
+            "resource": isinstance(item.resource, Resource),
+            "intents": isinstance(item.intents, tuple) and all(map(_is_intent, item.intents)),
+            "cause": item.cause is None or isinstance(item.cause, Cause),
+            "group_id": item.group_id is None or _is_id(item.group_id),
+            "gives_back": isinstance(item.gives_back, bool),
+            "emergency": isinstance(item.emergency, bool),
+            "inputs": isinstance(item.inputs, Mapping)
+            and all(
+                isinstance(key, str) and isinstance(value, float | int | str) for key, value in item.inputs.items()
+            ),
+        }
+    return next((name for name, is_good in good.items() if not is_good), None)
+
+
+def _is_intent(item: Any) -> bool:
+    """Whether it is one that can be judged; what its value may be is for the knob to say."""
+    if not (isinstance(item, Intent) and _is_id(item.group_id) and isinstance(item.path, str)):
+        return False
+    values = item.value if isinstance(item.value, tuple) else (item.value,)
+    return isinstance(item.knob, Knob) and all(value is None or type(value) is int for value in values)
+
+
+def _is_id(item: Any) -> bool:
+    return type(item) is int and 0 <= item < 1 << 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ halves the weight of batch work while any rule fires, and gives it back when non
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,33 @@ def test_one_that_raises_or_answers_nonsense_is_switched_off_with_one_line_and_t
     assert len(news) == 1
     assert news[0].startswith("controller bad is switched off: ")
     assert news[0].isprintable()
+    assert world.value(BATCH, Knob.IDLE) == 1
+
+
+GOOD = Decision("bad", Resource.CACHE, (), "")
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        (replace(GOOD, intents=None), "intents"),  # type: ignore[arg-type]
+        (replace(GOOD, intents=[]), "intents"),  # type: ignore[arg-type]
+        (replace(GOOD, intents=(Intent("20", "/batch", Knob.IDLE, 1),)), "intents"),  # type: ignore[arg-type]
+        (replace(GOOD, intents=(Intent(20, "/batch", Knob.CPUSET, (1.5,)),)), "intents"),  # type: ignore[arg-type]
+        (replace(GOOD, intents=(Intent(20, "/batch", "no", 1),)), "intents"),  # type: ignore[arg-type]
+        (replace(GOOD, inputs={"a": None}), "inputs"),  # type: ignore[dict-item]
+        (replace(GOOD, inputs=None), "inputs"),  # type: ignore[arg-type]
+        (replace(GOOD, reason=None), "reason"),  # type: ignore[arg-type]
+        (replace(GOOD, resource="all"), "resource"),  # type: ignore[arg-type]
+        (replace(GOOD, cause="none"), "cause"),  # type: ignore[arg-type]
+        (replace(GOOD, group_id=1 << 64), "group_id"),
+        (Hold("bad", 5), "reason"),  # type: ignore[arg-type]
+    ],
+)
+def test_one_whose_answer_has_a_field_of_another_type_is_switched_off(item: Decision | Hold, field: str) -> None:
+    world = World(RULE, plugins=(Guarded(Bad((2, (item,)))),))
+    (line,) = [line for verdict in world.ticks(8, WAITING) for line in verdict.news]
+    assert line.startswith(f"controller bad is switched off: TypeError: the {field} of its {type(item).__name__} is ")
     assert world.value(BATCH, Knob.IDLE) == 1
 
 
