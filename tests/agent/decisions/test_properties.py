@@ -153,7 +153,8 @@ def test_holds_on_any_missing_input(history: list[Moment], rungs: list[str], mis
     else:
         for decision in new:
             for intent in decision.intents:
-                owners = world.knobs[intent.group_id, intent.knob].base
+                state = world.knobs.get((intent.group_id, intent.knob))
+                owners = state.base if state else intent.value  # not there: it is at its base
                 raised = intent.group_id in SERVICES and intent.knob is Knob.QUOTA and not decision.gives_back
                 limited = (
                     intent.group_id in BATCH and intent.knob in (Knob.QUOTA, Knob.CPUSET) and intent.value != owners
