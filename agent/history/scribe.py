@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.history.book import Book
 from agent.history.entries import BEFORE_WALL_NS, STARTED, STOPPED, Entry, Moment, of_agent
+from agent.history.schema import entry_row, outcome_rows
 from agent.history.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Scribe:
         self._store = store
         self._book = Book()
         self._next_id = store.next_id
+        self.unfit = 0
+        """Entries that were left out because they have something that no row can hold, as of a plug-in."""
 
     def started(self, about: str, now: Moment) -> Entry:
         """The entry to begin with: also says if the agent before this one ended without a word."""
@@ -47,7 +53,7 @@ class Scribe:
             if isinstance(item, Held):
                 self._book.held_only(item.entries, item.now)
             for entry in item.entries if isinstance(item, Held) else (item,):
-                if not self._book.goes_on(entry):
+                if not self._book.goes_on(entry) and self._is_fit(entry):
                     entry = dataclasses.replace(entry, id=self._next_id)
                     self._next_id += 1
                     self._book.begun(entry)
@@ -56,6 +62,17 @@ class Scribe:
         if new or updates:
             self._store.write(new, updates)
         return len(new)
+
+    def _is_fit(self, entry: Entry) -> bool:
+        """What is not is said once."""
+        try:
+            entry_row(entry), outcome_rows(entry)
+        except (TypeError, ValueError, AttributeError) as err:
+            if not self.unfit:
+                log.error("history: an entry of %s cannot be stored: %s: %s", entry.controller, type(err).__name__, err)
+            self.unfit += 1
+            return False
+        return True
 
     def write_due(self, now: Moment) -> None:
         """What goes on, where it is time to say so."""

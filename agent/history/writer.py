@@ -139,8 +139,10 @@ class _File:
             if self._scribe is None:
                 self._scribe = self._open()
                 told = [self._first(self._scribe, now), *([holds] if holds else []), *items]
+            unfit_before = self._scribe.unfit
             self.written += self._scribe.write(told, now)
-        except (sqlite3.Error, OSError, UnusableFile) as err:
+            self.lost += self._scribe.unfit - unfit_before
+        except (sqlite3.Error, OSError, UnusableFile, OverflowError) as err:
             self.lost += len(items)
             self._give_up(err, now)
         else:

@@ -196,6 +196,24 @@ def test_a_disk_that_fails_is_said_once_and_counted_and_written_again(
     ]
 
 
+def test_an_entry_that_cannot_be_stored_is_counted_and_said_once_and_the_others_are_kept(
+    path: Path, write: Callable[[], HistoryWriter], caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = write()
+    decide(writer, 1)
+    eventually(lambda: writer.counts().written == 2)
+    for number in range(3):
+        writer.decided(decision(outcome(9), inputs={"a": None}, group_id=100 + number), (outcome(9),), None)
+    decide(writer, 2)
+    eventually(lambda: writer.counts().dropped == 3)
+    writer.close()
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(messages) == 1
+    assert messages[0].startswith("history: an entry of suppress cannot be stored: TypeError: ")
+    assert [entry.outcomes for entry in entries(path) if entry.outcomes] == [(outcome(1),), (outcome(2),)]
+    assert writer.counts() == writer_module.HistoryCounts(3, 3, None)
+
+
 def _full(_: Store) -> Any:
     import sqlite3
 
