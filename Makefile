@@ -8,7 +8,7 @@ SECONDS ?= 60
 
 # Names of Debian packages: what the build needs, and what only the tests need, those in a VM more.
 BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
-TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests vagrant vagrant-libvirt
+TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests iperf3 vagrant vagrant-libvirt
 VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring zstd
 # What the box needs, and a libvirt that is started by hand.
 BOX_PACKAGES := mmdebstrap qemu-utils fdisk e2fsprogs openssh-client rsync debian-archive-keyring
@@ -45,7 +45,7 @@ export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: build/native native/slackwater.bpf.o ## system packages, .venv, native/ and bpf/
+setup: build/native native/slackwater.bpf.o native/net_class.bpf.o ## system packages, .venv, native/ and bpf/
 
 run: setup ## set up and run the agent in the foreground (ARGS= its options)
 	$(BIN)/slackwater run $(ARGS)
@@ -130,7 +130,7 @@ uninstall: ## as root: what `make install` made, and what the service kept; a co
 	$(if $(SYSTEMD),systemctl daemon-reload)
 
 clean: ## remove what was built; .venv stays
-	rm -rf build dist native/_slackwater*.so native/slackwater.bpf.o .venv/.installed
+	rm -rf build dist native/_slackwater*.so native/*.bpf.o .venv/.installed
 
 # $(call need,PACKAGES): install those of Debian's packages that are missing.
 define need
@@ -187,10 +187,10 @@ build/native: $(EXTENSION_SOURCES) .venv/.installed
 	touch $@
 
 # Without DWARF, which no one reads at run time; BTF stays.
-native/slackwater.bpf.o: $(wildcard bpf/*.c bpf/*.h) | build-packages
+native/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | build-packages
 	mkdir -p build
-	clang $(BPF_CFLAGS) -c bpf/slackwater.bpf.c -o build/slackwater.bpf.o
-	llvm-strip -g build/slackwater.bpf.o -o $@
+	clang $(BPF_CFLAGS) -c $< -o build/$*.bpf.o
+	llvm-strip -g build/$*.bpf.o -o $@
 
 # Installed, Debian's package would enable and start a server on this host: only its programs are unpacked.
 build/prometheus: | build-packages

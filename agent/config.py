@@ -17,6 +17,7 @@ from agent.config_check import check, check_own_group
 from agent.config_control import HistoryConfig, RuleConfig, SliConfig
 from agent.config_explain import explain, one_line
 from agent.config_laws import BurstConfig, EnforceConfig, SuppressConfig
+from agent.config_network import LimitConfig, NetworkConfig
 from agent.errors import ConfigError
 from agent.records import Qos
 
@@ -158,6 +159,8 @@ class Config(Section, frozen=True):
     enforce: EnforceConfig = EnforceConfig()
     burst: BurstConfig = BurstConfig()
     suppress: SuppressConfig = SuppressConfig()
+    network: NetworkConfig = NetworkConfig()
+    limits: tuple[LimitConfig, ...] = msgspec.field(name="limit", default=())
     history: HistoryConfig = HistoryConfig()
     rules: tuple[RuleConfig, ...] = msgspec.field(name="rule", default=())
     slis: tuple[SliConfig, ...] = msgspec.field(name="sli", default=())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
@@ -18,7 +18,7 @@ from agent.decisions.signals import SIGNALS, SLI_PREFIX
 from agent.discovery.overlap import globs_overlap
 from agent.discovery.rules import glob_regex
 from agent.errors import ConfigError
-from agent.quantity import TIME, parse_quantity
+from agent.quantity import RATE, TIME, Dimension, format_quantity, parse_quantity
 from agent.records import Qos
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ RULE_TICKS_MAX = 1000
 def check(config: Config) -> None:
     """All checks that need no host."""
     _check_ladder(config)
+    _check_network(config)
     _check_names("sli", [sli.name for sli in config.slis])
     _check_names("rule", [rule.name for rule in config.rules])
     for index, sli in enumerate(config.slis):
@@ -89,6 +90,63 @@ def _check_ladder(config: Config) -> None:
         )
 
 
+def _check_network(config: Config) -> None:
+    network = config.network
+    if network.link_rate:
+        _check_dimension("network.link_rate", network.link_rate, RATE)
+    if network.be_high_pct < network.be_low_pct:
+        raise ConfigError(
+            f"network.be_high_pct = {network.be_high_pct:g}: with network.be_low_pct = {network.be_low_pct:g} "
+            f"allowed is {network.be_low_pct:g} to 100 %"
+        )
+    sure_pct = network.system_pct + network.ls_pct + network.be_low_pct
+    if sure_pct > 100:
+        rest_pct = 100 - network.system_pct - network.be_low_pct
+        raise ConfigError(
+            f"network.ls_pct = {network.ls_pct:g}: with network.system_pct = {network.system_pct:g} and "
+            f"network.be_low_pct = {network.be_low_pct:g} allowed is 1 to {rest_pct:g} %"
+        )
+    for index, limit in enumerate(config.limits):
+        if not (limit.send or limit.receive):
+            raise ConfigError(f"limit[{index}]: lacks the key send, or receive")
+        for name, text in (("send", limit.send), ("receive", limit.receive)):
+            if text:
+                _check_dimension(f"limit[{index}].{name}", text, RATE)
+                if network.link_bytes_per_s:
+                    check_limit(config, index, name, network.link_bytes_per_s, "network.link_rate")
+
+
+def check_limit(config: Config, index: int, name: str, most_bytes_per_s: int, whose: str) -> None:
+    """A limit is not above what a device can do."""
+    text = getattr(config.limits[index], name)
+    if text and parse_quantity(text, RATE) > most_bytes_per_s:
+        most = format_quantity(most_bytes_per_s, RATE)
+        raise ConfigError(f'limit[{index}].{name} = {shown(text)}: with {whose} allowed is "8 kbit/s" to "{most}"')
+
+
+def check_devices(config: Config, speeds: Mapping[str, int | None], of_routes: frozenset[str]) -> None:
+    """Against the devices that this host has: name -> speed in bytes per s, None: not known; and those of the default
+    routes.
+    """
+    for index, name in enumerate(config.network.devices):
+        if name not in speeds:
+            raise ConfigError(
+                f"network.devices[{index}] = {shown(name)}: no such device, {_hint(name, sorted(speeds))}"
+            )
+    for name in config.network.devices or sorted(of_routes):
+        speed = speeds.get(name)
+        if speed and config.network.link_bytes_per_s and config.network.link_bytes_per_s > speed:
+            most = format_quantity(speed, RATE)
+            raise ConfigError(
+                f"network.link_rate = {shown(config.network.link_rate)}: with the speed of {name} allowed is "
+                f'"8 kbit/s" to "{most}"'
+            )
+        for at in range(len(config.limits)):
+            for direction in ("send", "receive"):
+                if speed:
+                    check_limit(config, at, direction, speed, f"the speed of {name}")
+
+
 def _check_names(table: str, names: list[str]) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -126,8 +184,12 @@ def _check_window(key: str, window_s: float, tick_s: float) -> None:
 
 
 def _check_quantity(key: str, text: str, signal: str | None = None) -> None:
+    _check_dimension(key, text, SIGNALS[signal].dimension if signal else TIME, signal)
+
+
+def _check_dimension(key: str, text: str, dimension: Dimension, signal: str | None = None) -> None:
     try:
-        parse_quantity(text, SIGNALS[signal].dimension if signal else TIME)
+        parse_quantity(text, dimension)
     except ValueError as error:
         of = f" of {signal}" if signal else ""
         raise ConfigError(f"{key} = {shown(text)}{of}: {error}") from error

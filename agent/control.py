@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from agent.records import Profile, Qos, Tick
+from agent.records import NetworkProfile, Profile, Qos, Tick
 
 
 class Enforce(StrEnum):
@@ -57,6 +57,21 @@ class Knob(StrEnum):
     """CPU numbers, ascending; (): those of the parent."""
     FREEZE = "freeze"
     """1: frozen; 0: not."""
+    LINK = "link"
+    """Of a device: bytes per s that its classes share; None: its qdiscs are its owner's."""
+    BE_SEND = "be_send"
+    """Of a device: bytes per s that batch work may send by it at most; None: its qdiscs are its owner's."""
+    SEND = "send"
+    """Bytes per s that the group may send by a device at most; None: no limit of its own."""
+    RECEIVE = "receive"
+    """The same for what it receives; only a container with a veth of its own can have it."""
+
+
+DEVICE_KNOBS = frozenset({Knob.LINK, Knob.BE_SEND})
+NETWORK_KNOBS = DEVICE_KNOBS | {Knob.SEND, Knob.RECEIVE}
+"""What actuators/network.py writes."""
+CGROUP_KNOBS = tuple(knob for knob in Knob if knob not in NETWORK_KNOBS)
+"""Files of a cgroup, which actuators/executor.py writes."""
 
 
 KnobValue = int | tuple[int, ...] | None
@@ -67,6 +82,7 @@ class Intent:
     """One knob of one group is to have this value. `path` is for printing, the id counts."""
 
     group_id: int
+    """Of a knob of a device: its ifindex, and `path` is its name."""
     path: str
     knob: Knob
     value: KnobValue
@@ -225,6 +241,8 @@ class Situation:
     """Idle, weight and freeze of BE groups as their owners set them; where it is known."""
     cpusets: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """CPUs that a BE or LSE group may use by its owner's will, as the kernel says; where it is known."""
+    network: NetworkProfile | None = None
+    """None: it is not looked at."""
     root_is_read_only: bool | None = None
     """The root file system was remounted so, as after a disk error."""
 
@@ -269,6 +287,7 @@ class ControlReport:
     throttles_lost: int
     history_dropped: int | None
     """None: there is no history."""
+    network: NetworkProfile | None = None
 
 
 State = TypeVar("State")

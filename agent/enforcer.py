@@ -14,13 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from agent import __version__
 from agent.actuators.executor import Executor
 from agent.actuators.report import Fate, Report
 from agent.config import Config
 from agent.control import (
+    NETWORK_KNOBS,
     Cause,
     ControlReport,
     Decision,
@@ -28,6 +29,9 @@ from agent.control import (
     Event,
     Finding,
     Hold,
+    Intent,
+    Knob,
+    KnobState,
     Outcome,
     Result,
     Situation,
@@ -39,12 +43,15 @@ from agent.history.entries import clock_now
 from agent.history.writer import HistoryWriter
 from agent.host import Host
 from agent.paths import journal_path, status_path
-from agent.records import Group, Profile, Tick
+from agent.records import Group, NetworkProfile, Profile, Tick
 from agent.samples.node import root_is_read_only
 from agent.samples.settings import SettingsReader
 from agent.samples.topology import TopologyReader
-from agent.status import HistoryStatus, StatusFile, knobs_that_differ, sli_statuses
+from agent.status import HistoryStatus, StatusFile, device_statuses, knobs_that_differ, sli_statuses
 from native.probe import Throttle
+
+if TYPE_CHECKING:
+    from agent.network import NetworkStages
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +75,8 @@ class Enforcer:
         self._outcomes: Counter[tuple[str, Result]] = Counter()
         self._events = self._foreign_writes = 0
         self._reactions_ns: deque[int] = deque(maxlen=REACTIONS_KEPT)
+        self._network: NetworkStages | None = None
+        self._seen: NetworkProfile | None = None
 
     def __enter__(self) -> Self:
         self._control = self._new_control(self._config)
@@ -75,8 +84,9 @@ class Enforcer:
         try:
             self._executor = self._stack.enter_context(Executor.open(self._host, journal_path()))
             self._stack.callback(self._take_back)
-            _say("a predecessor's", self._executor.recovered)
+            _say("a predecessor's", self._recovered())
             self._executor.tolerate(self._config.enforce.foreign_writes_per_min)
+            self._open_network(self._config)
             self._open_history()
             self._open_outlets()
         except BaseException:
@@ -92,7 +102,9 @@ class Enforcer:
         """From now on, and from the beginning: what was changed goes back first, since by the new classes and laws it
         may be nobody's. ConfigError: nothing is new.
         """
-        self._control = self._new_control(config)
+        control = self._new_control(config)
+        self._open_network(config)
+        self._control = control
         self._state = self._control.initial()
         _say("", self._executor.restore())
         self._config = config
@@ -108,8 +120,11 @@ class Enforcer:
             self._paths = {group.id: group.path for group in tick.groups}
             self._executor.forget(gone)
         self._note_owners(self._executor.watch())
+        self._seen = self._network.read(tick.groups) if self._network else None
         self._last = self._situation(tick, profile)
         self._state, verdict = self._control.decide(self._state, self._last)
+        if self._network and self._state.tree:
+            self._network.follow(tick.groups, self._state.tree)
         for line in verdict.news:
             log.warning("%s", line)
         self._tell_events(verdict.findings)
@@ -124,7 +139,7 @@ class Enforcer:
         if self._last is None:
             return
         events = tuple(ThrottleEvent(each.owner_id, each.cpu, each.time_ns) for each in throttles)
-        situation = replace(self._last, now_ns=time.monotonic_ns(), knobs=self._executor.knobs, throttled=events)
+        situation = replace(self._last, now_ns=time.monotonic_ns(), knobs=self._knobs(), throttled=events)
         self._state, verdict = self._control.decide_event(self._state, situation)
         began_ns = {event.group_id: event.time_ns for event in reversed(events)}
         for decision, outcomes in self._carry_out(verdict):
@@ -134,7 +149,7 @@ class Enforcer:
     def report(self, throttles_lost: int) -> ControlReport:
         """For /metrics."""
         ordered = sorted(self._reactions_ns)
-        knobs = self._executor.knobs.values()
+        knobs = self._knobs().values()
         return ControlReport(
             mode=self._config.enforce.mode,
             holds=self._holds,
@@ -146,7 +161,38 @@ class Enforcer:
             foreign_writes=self._foreign_writes,
             throttles_lost=throttles_lost,
             history_dropped=self._history.counts().dropped if self._history else None,
+            network=self._seen,
         )
+
+    def _knobs(self) -> dict[tuple[int, Knob], KnobState]:
+        return {**self._executor.knobs, **(self._network.knobs if self._network else {})}
+
+    def _recovered(self) -> Report:
+        """What a predecessor had left, devices too."""
+        report = self._executor.recovered
+        if self._executor.devices:
+            # here: who has nothing to do with the network does not pay for it
+            from agent.network import restore_devices
+
+            report = Report((*report.items, *restore_devices(self._executor)), report.notes)
+        return report
+
+    def _open_network(self, config: Config) -> None:
+        """Begin, go on otherwise, or give everything back. SlackwaterError: nothing is new."""
+        if config.network.enforce is Enforce.OFF:
+            self._give_network_back()
+        elif self._network:
+            self._network.configure(config)
+        else:
+            from agent.network import NetworkStages
+
+            self._network = NetworkStages(config, self._host, self._executor)
+
+    def _give_network_back(self) -> None:
+        if self._network:
+            _say("", Report(self._network.restore()))
+            self._network.close()
+            self._network = None
 
     def _new_control(self, config: Config) -> Control:
         """ConfigError: controllers that fight."""
@@ -157,7 +203,7 @@ class Enforcer:
 
     def _situation(self, tick: Tick, profile: Profile) -> Situation:
         now_ns = time.monotonic_ns()
-        knobs = self._executor.knobs
+        knobs = self._knobs()
         settings = self._settings.read(tick, knobs)
         return Situation(
             now_ns=now_ns,
@@ -165,6 +211,7 @@ class Enforcer:
             profile=profile,
             topology=self._topology.read(),
             knobs=knobs,
+            network=self._seen,
             slis=self._slis.values(now_ns) if self._slis else {},
             owners=settings.owners,
             cpusets=settings.cpusets,
@@ -176,7 +223,7 @@ class Enforcer:
         done = []
         for decision in verdict.accepted:
             if self._control.modes[decision.controller] is Enforce.ON:
-                outcomes = self._executor.apply(decision.intents)
+                outcomes = self._apply(decision.intents)
             else:
                 outcomes = tuple(Outcome(intent, Result.DRY_RUN) for intent in decision.intents)
             self._state = self._control.learn(self._state, decision, outcomes, time.monotonic_ns())
@@ -184,6 +231,12 @@ class Enforcer:
             self._record(decision, outcomes)
             done.append((decision, outcomes))
         return done
+
+    def _apply(self, intents: tuple[Intent, ...]) -> tuple[Outcome, ...]:
+        of_network = tuple(intent for intent in intents if intent.knob in NETWORK_KNOBS)
+        done = self._network.apply(of_network) if self._network and of_network else ()
+        rest = tuple(intent for intent in intents if intent.knob not in NETWORK_KNOBS)
+        return (*done, *(self._executor.apply(rest) if rest else ()))
 
     def _record(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
         path = None if decision.group_id is None else self._paths.get(decision.group_id)
@@ -259,14 +312,18 @@ class Enforcer:
         self._status.write(
             groups=groups,
             holds=self._holds,
-            knobs=knobs_that_differ(self._executor.knobs, self._paths),
+            knobs=knobs_that_differ(self._knobs(), self._paths, self._network.names if self._network else {}),
+            devices=device_statuses(self._seen),
             slis=sli_statuses(self._config.slis, self._slis),
             history=history,
         )
 
     def _take_back(self) -> None:
         if self._config.enforce.on_exit == "restore":
+            self._give_network_back()
             _say("", self._executor.restore())
+        elif self._network:
+            self._network.close()
 
 
 def _say(whose: str, report: Report) -> None:

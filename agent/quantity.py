@@ -1,4 +1,4 @@
-"""Numbers with a unit, as the configuration writes them: "2ms", "5%", "10/s", "1.5cores". Pure."""
+"""Numbers with a unit, as the configuration writes them: "2ms", "5%", "10/s", "1.5cores", "100 Mbit/s". Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
-_NUMBER_UNIT = re.compile(r"(\d+(?:\.\d+)?) ?([a-z/%]*)\Z")
+_NUMBER_UNIT = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z/%]*)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,14 @@ TIME = Dimension(
 PER_CENT = Dimension("%", {"%": 1}, 0.1, 10_000, '"0.1%" to "10000%"')
 PER_SECOND = Dimension("/s", {"/s": 1}, 0.01, 1e6, '"0.01/s" to "1000000/s"')
 CORES = Dimension("cores", {"cores": 1}, 0.01, 65_536, '"0.01cores" to "65536cores"')
+RATE = Dimension(
+    "bytes/s",
+    {"bit/s": 1 / 8, "kbit/s": 125, "Mbit/s": 125_000, "Gbit/s": 125_000_000},
+    1_000,
+    1.25e11,
+    '"8 kbit/s" to "1000 Gbit/s", in bit/s, kbit/s, Mbit/s or Gbit/s',
+)
+"""Bits only for people: counted are bytes."""
 
 
 def parse_quantity(text: str, dimension: Dimension) -> float:

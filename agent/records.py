@@ -241,6 +241,61 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassSample:
+    """What a class of a device has sent since it was made, what was dropped, and what waits in it now."""
+
+    sent_bytes: int
+    sent_packets: int
+    dropped_packets: int
+    backlog_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSample:
+    """A network device that the configuration chooses, or that still has qdiscs of ours."""
+
+    ifindex: int
+    name: str
+    is_chosen: bool
+    link_bytes_per_s: int | None
+    """As configured, or as its driver says; None: neither."""
+    whole: ClassSample | None
+    """Of its root qdisc; None: it has none that counts."""
+    classes: Mapping[str, ClassSample]
+    """By name: system, LS, BE; empty: the device is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSample:
+    """All that was read of the network in one tick."""
+
+    time_ns: int
+    """CLOCK_MONOTONIC."""
+    devices: tuple[DeviceSample, ...]
+    group_bytes: Mapping[int, int]
+    """By group id: sent on all devices that are ours, since the agent knows the group."""
+    group_packets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProfile:
+    """Rates over the last tick; NaN: not known."""
+
+    sample: DeviceSample
+    sent_bytes_per_s: float
+    class_bytes_per_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkProfile:
+    """A sample with its rates. A group that is not in `group_bytes_per_s` is not known (yet)."""
+
+    sample: NetworkSample
+    devices: tuple[DeviceProfile, ...]
+    group_bytes_per_s: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What the agent knows of all groups over its window, aligned with `groups`. NaN: not known (yet)."""
 

@@ -7,6 +7,7 @@ its writer still lives (`life_of`): a pid alone may have passed to another proce
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections import deque
@@ -19,10 +20,11 @@ import msgspec
 
 from agent.config_control import SliConfig
 from agent.config_explain import one_line
-from agent.control import Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome, SliValue
+from agent.control import DEVICE_KNOBS, Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome, SliValue
 from agent.errors import HostError
 from agent.history.entries import Moment, sameness_of_hold
 from agent.history.schema import stored
+from agent.records import NetworkProfile
 from agent.samples.files import read_file
 from agent.units import NS_PER_S, ticks_to_ns
 
@@ -61,6 +63,17 @@ class KnobStatus(_Part, frozen=True):
     base: KnobValue
     current: KnobValue
     is_foreign: bool
+
+
+class DeviceStatus(_Part, frozen=True):
+    """A network device that is shaped, or would be. Rates over the last tick, by class; None: not known."""
+
+    name: str
+    link_bytes_per_s: int | None
+    is_ours: bool
+    class_bytes_per_s: dict[str, float | None]
+    class_backlog_bytes: dict[str, int]
+    class_dropped_packets: dict[str, int]
 
 
 class SliStatus(_Part, frozen=True):
@@ -113,16 +126,43 @@ class Status(_Part, frozen=True):
     decisions: tuple[DecisionStatus, ...]
     """The last ones, the newest last."""
     history: HistoryStatus | None
+    devices: tuple[DeviceStatus, ...] = ()
 
 
-def knobs_that_differ(knobs: Mapping[tuple[int, Knob], KnobState], paths: Mapping[int, str]) -> tuple[KnobStatus, ...]:
-    """By path; a group without one is gone."""
+def knobs_that_differ(
+    knobs: Mapping[tuple[int, Knob], KnobState], paths: Mapping[int, str], devices: Mapping[int, str]
+) -> tuple[KnobStatus, ...]:
+    """By path; a group without one is gone. `devices`: their names, by ifindex."""
     differ = (
-        KnobStatus(group_id, _path(paths.get(group_id)), knob, state.base, state.current, state.is_foreign)
+        KnobStatus(
+            group_id,
+            _path((devices if knob in DEVICE_KNOBS else paths).get(group_id)),
+            knob,
+            state.base,
+            state.current,
+            state.is_foreign,
+        )
         for (group_id, knob), state in knobs.items()
         if state.current != state.base or state.is_foreign
     )
     return tuple(sorted(differ, key=lambda item: (item.path or "", item.group_id, item.knob)))
+
+
+def device_statuses(network: NetworkProfile | None) -> tuple[DeviceStatus, ...]:
+    """None: the network is not looked at."""
+    return tuple(
+        DeviceStatus(
+            name=stored(device.sample.name),
+            link_bytes_per_s=device.sample.link_bytes_per_s,
+            is_ours=bool(device.sample.classes),
+            class_bytes_per_s={
+                name: None if math.isnan(rate) else rate for name, rate in device.class_bytes_per_s.items()
+            },
+            class_backlog_bytes={name: each.backlog_bytes for name, each in device.sample.classes.items()},
+            class_dropped_packets={name: each.dropped_packets for name, each in device.sample.classes.items()},
+        )
+        for device in (network.devices if network else ())
+    )
 
 
 class SliSource(Protocol):
@@ -194,6 +234,7 @@ class StatusFile:
         knobs: tuple[KnobStatus, ...],
         slis: tuple[SliStatus, ...],
         history: HistoryStatus | None,
+        devices: tuple[DeviceStatus, ...] = (),
     ) -> None:
         """To be called every tick. `knobs`: see `knobs_that_differ`."""
         now = self._clock()
@@ -213,6 +254,7 @@ class StatusFile:
             slis=slis,
             decisions=tuple(self._decisions),
             history=history,
+            devices=devices,
         )
         try:
             write_atomically(self._path, self._temporary, msgspec.json.encode(status))

@@ -23,6 +23,8 @@ HEADERS = (
     "native/groups.h",
     "native/events.h",
     "native/probe.h",
+    "bpf/net_class.h",
+    "native/net.h",
 )
 LIBRARIES = ("bpf", "elf", "z", "m")
 COMPILE_FLAGS = ("-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror")

@@ -21,7 +21,7 @@ from agent.actuators import constraints, journal
 from agent.actuators.cgroup import Gone, Group, Hierarchies, Unsupported
 from agent.actuators.constraints import Key, View, Write
 from agent.actuators.holdings import Held, Holdings
-from agent.actuators.journal import Contents, Entry, Journal, Lock
+from agent.actuators.journal import Contents, DeviceEntry, Entry, Journal, Lock
 from agent.actuators.report import Fate, Report, Restored
 from agent.actuators.view import look
 from agent.actuators.writer import Writer, refused
@@ -42,6 +42,8 @@ class Executor:
         self._own_path = own_path
         self.recovered = Report()
         """What a predecessor had left, and what became of it."""
+        self.devices: tuple[DeviceEntry, ...] = ()
+        """Network devices that it had left: for actuators/network.py to put back."""
 
     @classmethod
     def open(cls, host: Host, journal_path: Path, now_ns: Callable[[], int] = time.monotonic_ns) -> Executor:
@@ -56,7 +58,7 @@ class Executor:
         try:
             boot_id = _BOOT_ID.read_text().strip()
             left = journal.read(journal_path, boot_id)
-            record = Journal(journal_path, boot_id, left.entries)
+            record = Journal(journal_path, boot_id, left.all)
             executor = cls(hierarchies, host.own_cgroup, lock, Holdings(record, now_ns))
             executor._adopt(left)
         except OSError as err:
@@ -77,6 +79,11 @@ class Executor:
     def knobs(self) -> Mapping[Key, KnobState]:
         """The knobs that are held, and those that are left to their owners. A snapshot."""
         return dict(self._held.states)
+
+    @property
+    def journal(self) -> Journal:
+        """The one record of all that is not as its owner left it."""
+        return self._held.journal
 
     def tolerate(self, foreign_writes_per_min: int) -> None:
         """A knob that its owner writes more often is left alone."""
@@ -154,6 +161,7 @@ class Executor:
         for key, held in self._held.items():  # what would not go back
             self._held.states[key] = KnobState(held.base, held.current)
         self.recovered = Report((*report.items, *lost), left.notes)
+        self.devices = tuple(left.devices.values())
 
     def _adopted(self, key: Key, entry: Entry) -> Restored | None:
         """None: it is held now; else why not."""

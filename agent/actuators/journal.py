@@ -4,6 +4,8 @@ agent, not the machine.
     d87f7e0c {"format": 1, "boot": "5b4b3c1e-...", "pid": 4711}
     5f1e2a90 {"group": 81, "directory": 81, "path": "/be", "knob": "quota", "base": "max", "wrote": ["50000"]}
     0b1d93aa {"group": 81, "knob": "quota", "free": true}
+    7c1be214 {"device": 3, "namespace": 4026531840, "name": "eth0", "base": [["qdisc", "fq", ...]], ...}
+    a2f6e7d1 {"device": 3, "free": true}
 
 The first word is the CRC-32 of the rest. A record that announces a write stands before the write is done, so that
 whatever is in a file is its base, or on record, or a foreigner's. A last line that is not whole announced a write that
@@ -24,6 +26,7 @@ from typing import Any
 
 from agent.control import Knob
 from agent.errors import HostError
+from agent.traffic import Part
 
 FORMAT = 1
 RECORDS_MAX = 4_096
@@ -52,12 +55,40 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceEntry:
+    """A network device that is not (or perhaps not) as its owner left it."""
+
+    ifindex: int
+    namespace: int
+    """Inode of its network namespace."""
+    name: str
+    base: tuple[Part, ...]
+    """Its qdiscs, classes and filters as they were found, without those at the ingress."""
+    takes_root: bool = False
+    takes_ingress: bool = False
+    """A filter of ours sends what comes in to an IFB of ours."""
+    makes_ingress: bool = False
+    """The ingress qdisc is ours, too."""
+    is_returning: bool = False
+    """It is being put back: what is there may be a part of it."""
+
+    @property
+    def key(self) -> int:
+        return self.ifindex
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """A journal as it was found. `notes`: what is wrong with it, a sentence each."""
 
     entries: Mapping[Key, Entry] = field(default_factory=dict)
+    devices: Mapping[int, DeviceEntry] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_damaged: bool = False
+
+    @property
+    def all(self) -> tuple[Entry | DeviceEntry, ...]:
+        return (*self.entries.values(), *self.devices.values())
 
 
 class Lock:
@@ -90,22 +121,23 @@ class Lock:
 class Journal:
     """Written by the one that has the lock."""
 
-    def __init__(self, path: Path, boot_id: str, entries: Mapping[Key, Entry]) -> None:
+    def __init__(self, path: Path, boot_id: str, entries: Iterable[Entry | DeviceEntry]) -> None:
         """Begin anew with these entries; what else the file held is gone. OSError."""
         self._path = path
         self._boot_id = boot_id
         self._fd = -1
-        self._live = dict(entries)
+        self._live: dict[Key | int, Entry | DeviceEntry] = {entry.key: entry for entry in entries}
         self.rewrite()
 
-    def announce(self, entry: Entry) -> None:
-        """Something of `entry.wrote` is about to be written. OSError: it must not be."""
+    def announce(self, entry: Entry | DeviceEntry) -> None:
+        """What it tells of is about to be written. OSError: it must not be."""
         self._append(_record(entry))
         self._live[entry.key] = entry
 
-    def free(self, key: Key) -> None:
+    def free(self, key: Key | int) -> None:
         """Nothing of ours is there any more."""
-        self._append({"group": key[0], "knob": key[1], "free": True})
+        what = {"device": key} if isinstance(key, int) else {"group": key[0], "knob": key[1]}
+        self._append(what | {"free": True})
         self._live.pop(key, None)
 
     def compact(self) -> None:
@@ -169,7 +201,8 @@ def read(path: Path, boot_id: str) -> Contents:
         )
     if header is not None and header.get("boot", boot_id) != boot_id:
         return Contents(notes=("it is of another boot: there is nothing left of what it tells",))
-    return Contents(_replayed(filter(None, records)), tuple(notes), damaged > 0)
+    good = [record for record in records if record]
+    return Contents(_replayed(good), _replayed_devices(good), tuple(notes), damaged > 0)
 
 
 def _replayed(records: Iterable[Mapping[str, Any]]) -> dict[Key, Entry]:
@@ -192,7 +225,31 @@ def _replayed(records: Iterable[Mapping[str, Any]]) -> dict[Key, Entry]:
     return entries
 
 
-def _record(entry: Entry) -> dict[str, Any]:
+def _replayed_devices(records: Iterable[Mapping[str, Any]]) -> dict[int, DeviceEntry]:
+    devices: dict[int, DeviceEntry] = {}
+    for record in records:
+        if "device" not in record:
+            continue
+        if "free" in record:
+            devices.pop(record["device"], None)
+            continue
+        flags = {name: record[name] for name in _DEVICE_FLAGS}
+        base = tuple(
+            Part(what, kind, handle, parent, info, bytes.fromhex(options), chain)
+            for what, kind, handle, parent, info, options, chain in record["base"]
+        )
+        devices[record["device"]] = DeviceEntry(record["device"], record["namespace"], record["name"], base, **flags)
+    return devices
+
+
+_DEVICE_FLAGS = ("takes_root", "takes_ingress", "makes_ingress", "is_returning")
+
+
+def _record(entry: Entry | DeviceEntry) -> dict[str, Any]:
+    if isinstance(entry, DeviceEntry):
+        parts = [(p.what, p.kind, p.handle, p.parent, p.info, p.options.hex(), p.chain) for p in entry.base]
+        flags = {name: getattr(entry, name) for name in _DEVICE_FLAGS}
+        return {"device": entry.ifindex, "namespace": entry.namespace, "name": entry.name, "base": parts, **flags}
     return {
         "group": entry.group_id,
         "directory": entry.directory_id,

@@ -216,7 +216,9 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
             features, why = agent.features, agent.probe_error
     except HostError as err:
         refusal = str(err)
-    found = findings(host, features, why.strerror if why else None, refusal)
+    from agent.network_host import lacking  # here: pyroute2 is 21 MiB
+
+    found = findings(host, features, why.strerror if why else None, refusal, lacking())
     click.echo(json.dumps(document(found)) if as_json else "\n".join(lines(found)))
     sys.exit(int(cannot_work(found)))
 
@@ -247,6 +249,10 @@ def restore(world: World, as_json: bool, journal: Path | None, after_service: bo
     if journal.exists():
         with Executor.open(world.host(), journal) as executor:
             report = executor.recovered
+            if executor.devices:
+                from agent.network import restore_devices
+
+                report = Report((*report.items, *restore_devices(executor)), report.notes)
     click.echo(json.dumps(document(report)) if as_json else "\n".join(lines(report)))
     sys.exit(int(not report.is_complete))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from errno import ENOSYS, EPERM, errorcode
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,18 @@ class Finding:
     mend: str = ""
 
 
-def findings(host: Host, features: ProbeFeatures | None, error: str | None, refusal: str | None) -> list[Finding]:
+def findings(
+    host: Host,
+    features: ProbeFeatures | None,
+    error: str | None,
+    refusal: str | None,
+    lacking: Mapping[str, str] | str | None = None,
+) -> list[Finding]:
     """All findings. `features` is None without BPF, `error` says why (None: it is switched off); `refusal`: why the
-    agent did not start, so that BPF was not tried."""
+    agent did not start, so that BPF was not tried. `lacking`: what the network lacks (agent/network_host.py), None: not
+    tried."""
     probe = _probe(host, features) if features else () if refusal else _no_probe(host, error)
-    found = [*_cgroups(host), *probe, *_limits(host)]
+    found = [*_cgroups(host), *probe, *_limits(host), *_network(lacking)]
     if refusal and not cannot_work(found):
         found.insert(0, Finding(Level.MISSING, "the agent", refusal, "what this line names"))
     return found
@@ -186,6 +193,28 @@ def _no_probe(host: Host, error: str | None) -> Iterator[Finding]:
             "this one is not the host's, and without BPF only its own threads are seen",
             "run in the host's pid namespace (hostPID: true in a pod, --pid=host of a container)",
         )
+
+
+_NEEDED_FOR = {
+    "sch_htb": "classes of devices: no device is shaped",
+    "cls_bpf": "the classifier: no device is shaped",
+    "sch_tbf": "limits of containers",
+    "ifb": "limits of what containers send, and takeover",
+    "sch_ingress": "limits of what containers send",
+    "cls_u32": "limits of what containers send",
+}
+
+
+def _network(lacking: Mapping[str, str] | str | None) -> Iterator[Finding]:
+    if lacking is None:
+        return
+    if isinstance(lacking, str):
+        yield Finding(Level.DEGRADED, "limits of the network", lacking, "run as root")
+        return
+    if not lacking:
+        yield Finding(Level.OK, "limits of the network: HTB, TBF, IFB, classifier by cgroup")
+    for module, why in lacking.items():
+        yield Finding(Level.DEGRADED, _NEEDED_FOR[module], why, f"modprobe {module}, or a kernel that has it")
 
 
 def _limits(host: Host) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ from agent.cli.words import clock_time, counted, elapsed, knob_value, listed, zo
 from agent.config_explain import one_line
 from agent.control import Enforce
 from agent.history.entries import Moment
-from agent.status import DecisionStatus, HistoryStatus, HoldStatus, KnobStatus, Life, SliStatus, Status
+from agent.quantity import RATE, format_quantity
+from agent.status import DecisionStatus, DeviceStatus, HistoryStatus, HoldStatus, KnobStatus, Life, SliStatus, Status
 from agent.units import NS_PER_S
 
 _PATH_WIDTH = 64
@@ -32,6 +33,8 @@ def lines(status: Status | None, life: Life, now: Moment, path: Path, width: int
     if not status.holds and status.enforce is not Enforce.OFF:
         yield "nothing holds it"
     yield from _knobs(status)
+    for device in status.devices:
+        yield _device(device)
     for sli in status.slis:
         yield _sli(sli)
     if status.history:
@@ -102,6 +105,19 @@ def _left_behind(status: Status) -> Iterator[str]:
         yield from (f"  {_setting(knob)}" for knob in changed)
     else:
         yield "it had changed no setting when it last wrote"
+
+
+def _device(device: DeviceStatus) -> str:
+    """va: 1 Gbit/s; system 1.2 Mbit/s, LS 200 Mbit/s, BE 100 Mbit/s (12 dropped)"""
+    link = "speed not known" if device.link_bytes_per_s is None else format_quantity(device.link_bytes_per_s, RATE)
+    if not device.is_ours:
+        return f"device {one_line(device.name)}: {link}, not shaped"
+    classes = []
+    for name, rate in device.class_bytes_per_s.items():
+        dropped = device.class_dropped_packets.get(name)
+        text = "-" if rate is None else format_quantity(rate, RATE)
+        classes.append(f"{name} {text}" + (f" ({dropped} dropped)" if dropped else ""))
+    return f"device {one_line(device.name)}: {link}; {', '.join(classes)}"
 
 
 def _sli(sli: SliStatus) -> str:

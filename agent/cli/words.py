@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from agent.cli.text import duration, size
-from agent.control import Knob, KnobValue, Outcome, Result
+from agent.control import DEVICE_KNOBS, NETWORK_KNOBS, Knob, KnobValue, Outcome, Result
+from agent.quantity import RATE, format_quantity
 from agent.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 _ON_OFF = {0: "off", 1: "on"}
@@ -17,6 +18,10 @@ _TIME_UNITS = {"ns": 1, "us": NS_PER_US, "ms": NS_PER_MS, "s": NS_PER_S}
 
 def knob_value(knob: Knob, value: KnobValue) -> str:
     """As its owner would say it. us per period become ms, CPUs ranges."""
+    if value is None and knob in DEVICE_KNOBS:
+        return "its owner's qdiscs"
+    if knob in NETWORK_KNOBS and isinstance(value, int):
+        return format_quantity(value, RATE)
     if knob is Knob.CPUSET:
         return cpu_ranges(value) if isinstance(value, tuple) and value else "as its parent"
     if value is None:

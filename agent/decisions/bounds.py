@@ -6,6 +6,8 @@ It knows nothing of the laws. A value that the owner set is always good; any oth
     burst   at most the quota
     weight, idle, freeze     only BE is taken from
     cpuset  CPUs that there are; of BE at least min_cpus
+    link, be_send    of a device: something, at most what it can send
+    send, receive    something
 """
 
 from __future__ import annotations
@@ -32,11 +34,28 @@ def bounded(intent: Intent, row: int, situation: Situation, config: Config) -> I
             value = _burst(intent.value, row, situation)
         case Knob.CPUSET:
             value = _cpuset(intent.value, situation, config, is_be=is_be)
+        case Knob.SEND | Knob.RECEIVE:
+            value = intent.value if intent.value is None or _is_some(intent.value) else "a group may send something"
         case _:
             value = intent.value if is_be else "it is taken from batch work only"
     if isinstance(value, str):
         return value
     return intent if value == intent.value else Intent(intent.group_id, intent.path, intent.knob, value)
+
+
+def bounded_device(intent: Intent, situation: Situation) -> Intent | str:
+    """The same for a knob of a device."""
+    devices = situation.network.devices if situation.network else ()
+    link = next((each.sample.link_bytes_per_s for each in devices if each.sample.ifindex == intent.group_id), None)
+    if intent.value is None:
+        return intent
+    if link is None or not isinstance(intent.value, int):
+        return "what the device can send is not known"
+    return intent if 0 < intent.value <= link else f"it can send {link} bytes per s"
+
+
+def _is_some(value: KnobValue) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _quota(

@@ -16,8 +16,9 @@ from agent.config_check import check_controllers
 from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, Outcome, Resource, Situation
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.burst import Burst
-from agent.decisions.diagnose import diagnose
+from agent.decisions.diagnose import batch_traffic, diagnose
 from agent.decisions.illness import Health, after_writes, look, staleness
+from agent.decisions.network import Network
 from agent.decisions.rules import Firing, RuleState, rules_of
 from agent.decisions.suppress import Suppress
 from agent.decisions.tree import Tree, tree_of
@@ -82,6 +83,7 @@ class Control:
         own: list[tuple[Controller[Any], Enforce]] = [
             (self._burst, config.burst.enforce),
             (self._suppress, config.suppress.enforce),
+            (Network(config), config.network.enforce),
         ]
         known = [*own, *((plugin, config.enforce.plugins) for plugin in plugins)]
         check_controllers(config, [controller.name for controller, _ in known])
@@ -160,10 +162,13 @@ class Control:
         firing = tuple(each for _, of_rule in pairs for each in of_rule)
         assert state.tree
         causes: dict[tuple[str, int], Found] = {}
+        be_sends = batch_traffic(situation.network, self._config.network)
         for each in firing:
             key = each.rule.name, each.group.id
             by_sli = each.rule.sli is not None
-            found = diagnose(each.row, state.tree, tick, profile, self._config.enforce, by_sli=by_sli)
+            found = diagnose(
+                each.row, state.tree, tick, profile, self._config.enforce, by_sli=by_sli, be_sends=be_sends
+            )
             causes[key] = Found(*found) if found else replace(state.causes.get(key, _NOT_FOUND), is_fresh=False)
         clear_since_ns = situation.now_ns if state.clear_since_ns is None else state.clear_since_ns
         return replace(
@@ -222,7 +227,7 @@ def _check_claims(controllers: list[Controller[Any]]) -> None:
             if other != controller.name:
                 raise ConfigError(
                     f"controllers {other} and {controller.name} both claim {knob} of {qos}: allowed is one; "
-                    "set enforce.plugins, burst.enforce or suppress.enforce to off"
+                    "set enforce.plugins, or enforce of one of burst, suppress and network, to off"
                 )
 
 

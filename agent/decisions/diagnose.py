@@ -1,7 +1,8 @@
 """Why a group is slow, from who ran while it waited, from its own quota, and from the machine's use. Pure.
 
     its quota made up `throttle_pct` of its wait        own quota; own load when the machine is full
-    by its own figure it is slow, but hardly waits      cache or memory bandwidth
+    by its own figure it is slow, but hardly waits      the network, when BE sends `be_sends_pct` of what it may
+                                                        by some device; else cache or memory bandwidth
     BE ran during `culprit_pct` of its contention wait  batch work on the CPU
     it waited for itself, and BE fills the machine      the same: BE has the CPUs that it would spread to
     others or itself did                                own load
@@ -16,16 +17,27 @@ import math
 import numpy as np
 
 from agent.config_laws import EnforceConfig
+from agent.config_network import NetworkConfig
 from agent.control import Cause
 from agent.decisions.tree import Tree, total
-from agent.records import NOBODY_ID, Profile, Tick
+from agent.quantity import RATE, format_quantity
+from agent.records import NOBODY_ID, NetworkProfile, Profile, Tick
 from agent.units import NS_PER_S
 
 
 def diagnose(
-    row: int, tree: Tree, tick: Tick, profile: Profile, config: EnforceConfig, *, by_sli: bool
+    row: int,
+    tree: Tree,
+    tick: Tick,
+    profile: Profile,
+    config: EnforceConfig,
+    *,
+    by_sli: bool,
+    be_sends: str | None = None,
 ) -> tuple[Cause, str] | None:
-    """The cause for the group in `row`, and the figures that show it. `by_sli`: its own figure says that it is slow."""
+    """The cause for the group in `row`, and the figures that show it. `by_sli`: its own figure says that it is slow.
+    `be_sends`: see `batch_traffic`.
+    """
     contention_ns, throttle_ns = float(tick.wait.contention_ns[row]), float(tick.wait.throttle_ns[row])
     wait_ns = contention_ns + throttle_ns
     if math.isnan(wait_ns):
@@ -35,10 +47,21 @@ def diagnose(
         return _own_quota(throttle_pct, tick, profile, config)
     run_ns = float(profile.cpu_used_cores[row]) * tick.interval_ns
     if by_sli and wait_ns < (wait_ns + run_ns) * config.little_wait_pct / 100:
-        return Cause.CACHE, (
-            f"it waited for the CPU {wait_ns / (wait_ns + run_ns) * 100:.1f} % of the time that it wanted to run"
-        )
+        waited = f"it waited for the CPU {wait_ns / (wait_ns + run_ns) * 100:.1f} % of the time that it wanted to run"
+        return (Cause.NETWORK, f"{waited}, and {be_sends}") if be_sends else (Cause.CACHE, waited)
     return _who_ran(row, tree, tick, profile, config)
+
+
+def batch_traffic(network: NetworkProfile | None, config: NetworkConfig) -> str | None:
+    """By which device batch work sends much of what it may, with figures; None: by none, or it is not known."""
+    for device in network.devices if network else ():
+        link, sent = device.sample.link_bytes_per_s, device.class_bytes_per_s.get("BE", math.nan)
+        if link is None:
+            continue
+        may = link * config.be_low_pct / 100
+        if sent >= may * config.be_sends_pct / 100:
+            return f"batch work sends {format_quantity(sent, RATE)} by {device.sample.name}"
+    return None
 
 
 def _own_quota(throttle_pct: float, tick: Tick, profile: Profile, config: EnforceConfig) -> tuple[Cause, str] | None:

@@ -10,6 +10,7 @@ from agent.metrics.family import Family
 from agent.metrics.group_families import GROUP_FAMILIES
 from agent.metrics.histograms import LE_S
 from agent.metrics.host_families import HOST_FAMILIES
+from agent.metrics.network_families import NETWORK_FAMILIES
 
 INTRODUCTION = """\
 # Metrics
@@ -37,7 +38,13 @@ def page() -> str:
     """The whole of docs/metrics.md."""
     host = [family for family in HOST_FAMILIES if family.name.startswith("slackwater_node_")]
     agent = [family for family in HOST_FAMILIES if family not in host]
-    sections = (("Groups", GROUP_FAMILIES), ("Node", host), ("Agent", agent), ("Control", CONTROL_FAMILIES))
+    sections = (
+        ("Groups", GROUP_FAMILIES),
+        ("Node", host),
+        ("Agent", agent),
+        ("Control", CONTROL_FAMILIES),
+        ("Network", NETWORK_FAMILIES),
+    )
     tables = "\n".join(line for title, families in sections for line in _section(title, families))
     return INTRODUCTION.format(first=LE_S[0], last=LE_S[-1]) + tables
 

@@ -8,11 +8,15 @@ from agent.control import ControlReport, Enforce, Hold, Result
 from agent.records import (
     ZERO_BUCKET,
     CgroupSample,
+    ClassSample,
     CulpritSample,
+    DeviceSample,
     Floats,
     Group,
     HistogramSample,
     Ids,
+    NetworkProfile,
+    NetworkSample,
     NodeSample,
     Profile,
     Qos,
@@ -146,6 +150,18 @@ def profile_of(groups: tuple[Group, ...]) -> Profile:
     )
 
 
+_SENT = ClassSample(sent_bytes=7000, sent_packets=7, dropped_packets=1, backlog_bytes=1500)
+NETWORK = NetworkProfile(
+    NetworkSample(
+        time_ns=0,
+        devices=(DeviceSample(2, "eth0", True, 125_000_000, _SENT, dict.fromkeys(("system", "LS", "BE"), _SENT)),),
+        group_bytes={1000: 9000},
+        group_packets={1000: 9},
+    ),
+    devices=(),
+    group_bytes_per_s={},
+)
+
 REPORT = ControlReport(
     mode=Enforce.ON,
     holds=(Hold(None, "the clock jumped"),),
@@ -162,4 +178,5 @@ REPORT = ControlReport(
     reaction_ns={0.5: 300_000.0, 0.99: 900_000.0, 1.0: 2e6},
     throttles_lost=0,
     history_dropped=6,
+    network=NETWORK,
 )

@@ -123,7 +123,7 @@ def test_settings_that_differ_from_their_owners_are_told() -> None:
         (BATCH[0], Knob.IDLE): KnobState(0, 0, is_foreign=True),
         (99, Knob.CPUSET): KnobState((), (0, 1)),
     }
-    told = knobs_that_differ(knobs, dict([WEB, BATCH]))
+    told = knobs_that_differ(knobs, dict([WEB, BATCH]), {})
     assert [(item.path, item.knob, item.base, item.current, item.is_foreign) for item in told] == [
         (None, Knob.CPUSET, (), (0, 1), False),
         (BATCH[1], Knob.IDLE, 0, 0, True),
@@ -132,7 +132,9 @@ def test_settings_that_differ_from_their_owners_are_told() -> None:
 
 
 def test_settings_survive_the_file(tmp_path: Path, file: StatusFile) -> None:
-    knobs = knobs_that_differ({(1, Knob.CPUSET): KnobState((), (0, 1)), (1, Knob.QUOTA): KnobState(None, 5)}, {1: "/a"})
+    knobs = knobs_that_differ(
+        {(1, Knob.CPUSET): KnobState((), (0, 1)), (1, Knob.QUOTA): KnobState(None, 5)}, {1: "/a"}, {}
+    )
     write(file, knobs=knobs)
     assert read(tmp_path).knobs == knobs
 
@@ -162,7 +164,7 @@ def test_an_sli_without_a_figure_says_why() -> None:
 def test_a_reader_never_sees_half_a_status(tmp_path: Path) -> None:
     path = tmp_path / "run" / "status.json"
     file = status_file(path)
-    knobs = knobs_that_differ({(id, Knob.QUOTA): KnobState(1, id) for id in range(2, 2000)}, {})
+    knobs = knobs_that_differ({(id, Knob.QUOTA): KnobState(1, id) for id in range(2, 2000)}, {}, {})
     write(file, knobs=knobs)
     is_done = threading.Event()
 

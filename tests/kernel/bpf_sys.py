@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-BPF_PROG_GET_NEXT_ID, BPF_PROG_GET_FD_BY_ID, BPF_OBJ_GET_INFO_BY_FD = 11, 13, 15
+BPF_PROG_LOAD, BPF_PROG_GET_NEXT_ID, BPF_PROG_GET_FD_BY_ID, BPF_OBJ_GET_INFO_BY_FD = 5, 11, 13, 15
 SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280}
 PROG_INFO_BYTES = 232
 NAME_OFFSET, RUN_TIME_OFFSET = 64, 192
@@ -77,6 +77,23 @@ def programs() -> list[Program]:
         known = program(last)
         if known is not None:
             found.append(known)
+
+
+def load_empty_classifier() -> int:
+    """A program for tc that does nothing; its descriptor."""
+    code = ctypes.create_string_buffer(bytes.fromhex("b700000000000000" + "9500000000000000"), 16)
+    licence = ctypes.create_string_buffer(b"GPL")
+    request = struct.pack("=IIQQ", 3, 2, ctypes.addressof(code), ctypes.addressof(licence)).ljust(72, b"\0")
+    return _bpf(BPF_PROG_LOAD, ctypes.create_string_buffer(request, len(request)))
+
+
+def program_of(fd: int) -> Program:
+    """The program of this descriptor."""
+    found = re.search(r"^prog_id:\s*(\d+)$", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
+    assert found
+    known = program(int(found[1]))
+    assert known
+    return known
 
 
 def program_ids_of(pid: int) -> set[int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from agent.actuators import journal
 from agent.actuators.executor import Executor
 from agent.cli.commands import cli
-from agent.control import Intent, Knob, KnobValue
+from agent.control import CGROUP_KNOBS, Intent, Knob, KnobValue
 from agent.host import Host
 from tests.kernel.knob_files import KnobTree, knob_tree
 
@@ -87,7 +87,7 @@ def kill_one(tree: KnobTree, record: Path, chance: random.Random) -> None:
 def enforce(tree: KnobTree, record: Path, chance: random.Random, tell: int) -> None:
     """For ever. The journal is written anew every few writes, which is then part of the moments."""
     journal.RECORDS_MAX = 20
-    intents = [tree.intent(name, knob, None) for name in GROUPS for knob in Knob if tree.has(knob)]
+    intents = [tree.intent(name, knob, None) for name in GROUPS for knob in CGROUP_KNOBS if tree.has(knob)]
     with Executor.open(tree.host, record) as executor:
         os.write(tell, b"x")
         while True:

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.actuators.cgroup import Hierarchies, Unsupported
 from agent.actuators.executor import Executor
 from agent.actuators.knobs import KnobFile
-from agent.control import Intent, Knob, KnobValue, Outcome, Result
+from agent.control import CGROUP_KNOBS, Intent, Knob, KnobValue, Outcome, Result
 from agent.host import Host, probe
 from tests.kernel.workloads import Group
 
@@ -83,7 +83,7 @@ class KnobTree:
         texts = {}
         for mount in self._mounts():
             for directory, _, files in os.walk(self._at(mount, "")):
-                for knob in Knob:
+                for knob in CGROUP_KNOBS:
                     if self.has(knob) and self.table(knob).name in files:
                         file = Path(directory) / self.table(knob).name
                         texts[str(file)] = file.read_text()

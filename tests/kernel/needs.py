@@ -118,6 +118,26 @@ def _no_cpu_flag(*wanted: str, vendor: str | None = None) -> str | None:
     return None if vendor is None or vendor in said else f"not a CPU of {vendor}"
 
 
+def _no_net() -> str | None:
+    """Namespaces, HTB and the commands of the tests."""
+    from tests.kernel import namespaces
+
+    if lacks := namespaces.has_commands():
+        return lacks
+    try:
+        with namespaces.inside(namespaces.new_namespace()):
+            namespaces.run("tc qdisc add dev lo root handle 1: htb")
+    except (OSError, AssertionError) as err:
+        return str(err)
+    return None
+
+
+def _no_cgroup2() -> str | None:
+    from tests.kernel import namespaces
+
+    return None if namespaces.unified_mount() else "no cgroup2 is mounted"
+
+
 def _no_unthrottle_by(method: str) -> str | None:
     with Probe.open(ProbeOptions(unthrottle=method)) as probe:
         found = probe.features
@@ -128,10 +148,12 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _no_root,
     "bpf": _no_bpf,
     "cgroup:cpu": _no_cpu_controller,
+    "cgroup2": _no_cgroup2,
     "cpus:2": _no_two_cpus,
     "fentry": partial(_no_unthrottle_by, "fentry"),
     "kprobe": partial(_no_unthrottle_by, "kprobe"),
     "machine": _no_machine,
+    "net": _no_net,
     "resctrl": _no_resctrl,
     "resctrl:l3": partial(_no_cpu_flag, "cat_l3"),
     "resctrl:l2": partial(_no_cpu_flag, "cat_l2"),

@@ -16,7 +16,7 @@ from elftools.elf.elffile import ELFFile
 from native._slackwater import ffi
 from native.build import HEADERS, ROOT
 
-BPF_OBJECT = ROOT / "native" / "slackwater.bpf.o"
+BPF_OBJECTS = [ROOT / "native" / name for name in ("slackwater.bpf.o", "net_class.bpf.o")]
 
 
 def structs_of(folder: str) -> list[str]:
@@ -75,12 +75,15 @@ def btf_layouts(btf: bytes) -> Iterator[tuple[str, Layout]]:
 
 @pytest.fixture(scope="module")
 def kernel_layouts() -> dict[str, Layout]:
-    if not BPF_OBJECT.exists():
-        pytest.fail(f"{BPF_OBJECT.relative_to(ROOT)} is not built: run `make`")
-    with BPF_OBJECT.open("rb") as file:
-        section = ELFFile(file).get_section_by_name(".BTF")
-        assert section is not None, "the object has no BTF: build it with -g"
-        return dict(btf_layouts(section.data()))
+    layouts: dict[str, Layout] = {}
+    for path in BPF_OBJECTS:
+        if not path.exists():
+            pytest.fail(f"{path.relative_to(ROOT)} is not built: run `make`")
+        with path.open("rb") as file:
+            section = ELFFile(file).get_section_by_name(".BTF")
+            assert section is not None, "the object has no BTF: build it with -g"
+            layouts |= dict(btf_layouts(section.data()))
+    return layouts
 
 
 @pytest.mark.parametrize("name", structs_of("bpf/"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.actuators.constraints import Key, View, Write, plan
 from agent.actuators.knobs import QUOTA_US_MAX
-from agent.control import Knob, KnobValue
+from agent.control import CGROUP_KNOBS, Knob, KnobValue
 from tests.agent.actuators.kernel_model import CPUS, Kernel, Node, Refused
 
 EXAMPLES = int(os.environ.get("SLACKWATER_EXAMPLES", "500"))
@@ -51,7 +51,7 @@ def kernels(draw: st.DrawFn) -> Kernel:
 
 
 def goals_of(kernel: Kernel) -> st.SearchStrategy[dict[Key, KnobValue]]:
-    keys = st.tuples(st.sampled_from(sorted(kernel.nodes)), st.sampled_from(list(Knob)))
+    keys = st.tuples(st.sampled_from(sorted(kernel.nodes)), st.sampled_from(CGROUP_KNOBS))
     pairs = keys.flatmap(lambda key: VALUES[key[1]].map(lambda value: (key, value)))
     return st.lists(pairs, max_size=8).map(dict)
 

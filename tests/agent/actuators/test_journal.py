@@ -134,7 +134,7 @@ def test_one_without_a_record_is_removed_at_the_end(path: Path) -> None:
     record = written(path)
     record.close()
     assert path.exists()
-    record = Journal(path, BOOT, LIVE)
+    record = Journal(path, BOOT, LIVE.values())
     for key in LIVE:
         record.free(key)
     record.close()

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.actuators.knobs import allowed, knob_file, parse_period_us, text_of
-from agent.control import Knob, KnobValue
+from agent.control import CGROUP_KNOBS, Knob, KnobValue
 
-FILES = {(knob, version): knob_file(knob, version) for knob in Knob for version in (1, 2)}
+FILES = {(knob, version): knob_file(knob, version) for knob in CGROUP_KNOBS for version in (1, 2)}
 CPUS = st.sets(st.integers(0, 300)).map(lambda cpus: tuple(sorted(cpus)))
 VALUES = {
     Knob.QUOTA: st.one_of(st.none(), st.integers(1_000, 1 << 43)),

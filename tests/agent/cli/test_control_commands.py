@@ -212,6 +212,7 @@ def test_status_tells_of_a_running_agent(world: MadeUpWorld, run: Callable[..., 
     knobs = knobs_that_differ(
         {(WEB[0], Knob.QUOTA): KnobState(50_000, 60_000), (BATCH[0], Knob.IDLE): KnobState(0, 0, True)},
         dict([WEB, BATCH]),
+        {},
     )
     slis = (SliStatus("api", "/a", 250e6, 312e6), SliStatus("db", "/b", 1e6, None, "answers 404"))
     file = status(world)
@@ -264,7 +265,7 @@ def test_without_an_agent_status_says_so_and_ends_with_1(world: MadeUpWorld, run
 
 
 def test_of_a_killed_agent_status_says_what_it_left_behind(world: MadeUpWorld, run: Callable[..., Result]) -> None:
-    status(world, NOW_S - 60, knobs=knobs_that_differ({(1, Knob.QUOTA): KnobState(None, 60_000)}, {1: "/a"}))
+    status(world, NOW_S - 60, knobs=knobs_that_differ({(1, Knob.QUOTA): KnobState(None, 60_000)}, {1: "/a"}, {}))
     document = json.loads(world.status_path.read_text())
     document["process"]["start_ticks"] -= 1
     world.status_path.write_text(json.dumps(document))

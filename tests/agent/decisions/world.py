@@ -13,6 +13,7 @@ import numpy as np
 
 from agent.config import parse_config
 from agent.control import (
+    NETWORK_KNOBS,
     Controller,
     Decision,
     Intent,
@@ -27,7 +28,7 @@ from agent.control import (
     Topology,
 )
 from agent.decisions.control import Control, Verdict
-from agent.records import Floats, Group, Profile, Qos
+from agent.records import Floats, Group, NetworkProfile, Profile, Qos
 from tests.agent.ticks import S_NS, tick_of
 
 NAN, INF = float("nan"), float("inf")
@@ -99,6 +100,7 @@ class World:
         self._unseen: set[tuple[int, Knob]] = set()
         self.cpusets: dict[int, tuple[int, ...]] = {}
         self.slis: dict[str, SliValue] = {}
+        self.network: NetworkProfile | None = None
         self.result: Callable[[Intent], Result] = lambda _: Result.APPLIED
         self.now_ns = 1_000 * S_NS
         self.number = 0
@@ -117,7 +119,7 @@ class World:
         return state.current if state and is_ours else self.owner(group_id, knob)
 
     def owner(self, group_id: int, knob: Knob) -> KnobValue:
-        return self.owners.get((group_id, knob), OWNERS[knob])
+        return None if knob in NETWORK_KNOBS else self.owners.get((group_id, knob), OWNERS[knob])
 
     def tick(
         self,
@@ -177,6 +179,7 @@ class World:
             throttled=tuple(ThrottleEvent(group_id, 0, self.now_ns) for group_id in events),
             owners=self._owners_read(),
             cpusets=self.cpusets,
+            network=self.network,
             root_is_read_only=root_is_read_only,
         )
         self.state, verdict = self.control.decide(self.state, self.situation)
@@ -267,6 +270,8 @@ class World:
             case Knob.WEIGHT:
                 assert isinstance(value, int), intent
                 assert 1 <= value <= 10_000, intent
+            case _ if intent.knob in NETWORK_KNOBS:
+                assert value is None or (isinstance(value, int) and value > 0), intent
             case _:
                 assert value in (0, 1), intent
 

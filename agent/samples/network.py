@@ -1,0 +1,135 @@
+"""What devices and their classes have sent, and what each group has: by rtnetlink, and the classifier's counters.
+
+Also which devices are chosen: those of the configuration by name, or those of the default routes; of a port of a bond
+the bond. It is found anew in each tick, so a device that appears, goes, is renamed or changes its speed is followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from agent.config_network import NetworkConfig
+from agent.host import Host
+from agent.records import ClassSample, DeviceSample, Group, NetworkSample
+from agent.rtnetlink import Rtnetlink
+from agent.samples.files import read_file
+from agent.traffic import CLASS_MINORS, MAJOR, ROOT, Link, Part
+from native.net import NetClassifier
+
+FOLLOW_EVERY_READS = 5
+"""A container may get its network after its group."""
+_OURS = MAJOR << 16
+_CLASS_NAMES = {_OURS | minor: name for name, minor in CLASS_MINORS.items()}
+
+
+class NetworkSampler:
+    """Reads; changes nothing."""
+
+    def __init__(self, rtnl: Rtnetlink, classifier: NetClassifier, host: Host) -> None:
+        self._rtnl, self._classifier = rtnl, classifier
+        self._unified = host.unified.mount if host.unified else None
+        self._ids_are_cgroup2 = host.cgroup_version == 2
+        self._groups: tuple[Group, ...] = ()
+        self._reads = 0
+        self.cgroup2_ids: dict[int, int] = {}
+        """Group id -> id of its cgroup2 directory; the same where groups are of cgroup2."""
+        self.veths: dict[int, tuple[int, ...]] = {}
+        """Group id -> the host's side of the veths of its own network namespace."""
+
+    def devices(self, config: NetworkConfig) -> tuple[DeviceSample, ...]:
+        """Those that are chosen, and those with a root of ours. OSError."""
+        links = self._rtnl.links()
+        chosen = choose(links, config.devices, self._rtnl.default_devices())
+        return tuple(self._device(link, link.ifindex in chosen, config) for link in links if self._counts(link, chosen))
+
+    def read(self, config: NetworkConfig, groups: tuple[Group, ...], now_ns: int) -> NetworkSample:
+        """Everything now. OSError."""
+        self._reads += 1
+        if groups is not self._groups or self._reads % FOLLOW_EVERY_READS == 0:
+            self._groups = groups
+            self._follow(groups)
+        counts = self._classifier.counts()
+        group_bytes: dict[int, int] = {}
+        group_packets: dict[int, int] = {}
+        for group_id in self.cgroup2_ids.keys() | self.veths.keys():
+            of_group = [counts.groups.get(self.cgroup2_ids.get(group_id, 0))]
+            of_group += [counts.devices.get(ifindex) for ifindex in self.veths.get(group_id, ())]
+            known = [each for each in of_group if each is not None]
+            if known:
+                group_bytes[group_id] = sum(sent_bytes for sent_bytes, _ in known)
+                group_packets[group_id] = sum(packets for _, packets in known)
+        return NetworkSample(now_ns, self.devices(config), group_bytes, group_packets)
+
+    def _counts(self, link: Link, chosen: frozenset[int]) -> bool:
+        return link.ifindex in chosen or any(
+            part.handle == _OURS and part.kind == "htb" for part in self._rtnl.parts("qdisc", link.ifindex)
+        )
+
+    def _device(self, link: Link, is_chosen: bool, config: NetworkConfig) -> DeviceSample:
+        root = next((part for part in self._rtnl.parts("qdisc", link.ifindex) if part.parent == ROOT), None)
+        is_ours = root is not None and root.handle == _OURS
+        parts = self._rtnl.parts("class", link.ifindex) if is_ours else ()
+        return DeviceSample(
+            ifindex=link.ifindex,
+            name=link.name,
+            is_chosen=is_chosen,
+            link_bytes_per_s=config.link_bytes_per_s or self._rtnl.speed_bytes_per_s(link.name),
+            whole=_counters(root) if root and root.kind != "noqueue" else None,
+            classes={
+                _CLASS_NAMES[part.handle]: counters
+                for part in parts
+                if part.handle in _CLASS_NAMES and (counters := _counters(part))
+            },
+        )
+
+    def _follow(self, groups: tuple[Group, ...]) -> None:
+        """Where groups are in cgroup2, and which have a network of their own."""
+        ids = {group.id: found for group in groups if (found := self._cgroup2_id(group)) is not None}
+        by_namespace: dict[int, list[int]] = {}
+        for link in self._rtnl.links():
+            if link.kind == "veth" and link.peer_namespace is not None:
+                by_namespace.setdefault(link.peer_namespace, []).append(link.ifindex)
+        veths = {group.id: own for group in groups if (own := self._veths(group, by_namespace))}
+        if (ids, veths) != (self.cgroup2_ids, self.veths):
+            self.cgroup2_ids, self.veths = ids, veths
+
+    def _cgroup2_id(self, group: Group) -> int | None:
+        if self._ids_are_cgroup2:
+            return group.id
+        if self._unified is None:
+            return None
+        try:
+            return os.stat(f"{self._unified}{group.path}").st_ino
+        except OSError:
+            return None
+
+    def _veths(self, group: Group, by_namespace: Mapping[int, list[int]]) -> tuple[int, ...]:
+        """Of the namespace of its first process."""
+        if not by_namespace or self._unified is None or group.path == "/":
+            return ()
+        try:
+            pids = read_file(f"{self._unified}{group.path}/cgroup.procs").split(b"\n", 1)
+            namespace = self._rtnl.namespace_of(int(pids[0])) if pids[0] else None
+        except (OSError, ValueError):
+            return ()
+        return tuple(by_namespace.get(namespace, ())) if namespace is not None else ()
+
+
+def choose(links: tuple[Link, ...], names: tuple[str, ...], defaults: frozenset[int]) -> frozenset[int]:
+    """The devices to be shaped: by name, else those of the default routes; of a port of a bond the bond. Pure."""
+    by_index = {link.ifindex: link for link in links}
+    wanted = [link for link in links if (link.name in names if names else link.ifindex in defaults)]
+    return frozenset(_top(link, by_index).ifindex for link in wanted if link.kind != "ifb")
+
+
+def _top(link: Link, by_index: Mapping[int, Link]) -> Link:
+    master = by_index.get(link.master)
+    return master if master is not None and master.kind in ("bond", "team") else link
+
+
+def _counters(part: Part) -> ClassSample | None:
+    stats = part.stats
+    if stats is None:
+        return None
+    return ClassSample(stats.sent_bytes, stats.sent_packets, stats.dropped_packets, stats.backlog_bytes)
