@@ -141,7 +141,7 @@ def stop(command: Running) -> None:
     assert command.popen.returncode == 0, command.lines
 
 
-def test_a_service_is_as_quick_beside_a_transfer_of_batch_work_as_alone(link: Link) -> None:
+def test_a_service_is_quicker_beside_a_transfer_of_batch_work_that_is_bounded(link: Link) -> None:
     before = state("va")
     link.pair.serve(5201)
     alone_us = link.p99_us()

@@ -17,6 +17,7 @@ from tests.vm.machines import NONE, Machine
 
 DEFAULT_TESTS = ("tests/kernel", "tests/vm/test_support.py")
 SHORT_TESTS = (*DEFAULT_TESTS, "-m", "short")
+SHORT_RDT_TESTS = ("tests/kernel/test_resctrl.py", "tests/kernel/test_rdt.py", DEFAULT_TESTS[-1], "-m", "short")
 LIMIT_S = 600
 LOG_LINES = 40
 TEST_LIMIT_SHARE = 0.4
@@ -76,7 +77,7 @@ def short_set(limit_s: float) -> int:
     lines, failed, missing = [], 0, 0
     for name, machine in places:
         try:
-            line, passed = tests(name, machine, SHORT_TESTS, limit_s)
+            line, passed = tests(name, machine, SHORT_TESTS if machine is NONE else SHORT_RDT_TESTS, limit_s)
             failed += not passed
         except VmError as error:
             line = f"{name:6} {machine.name}: NOT RUN: {error}"
