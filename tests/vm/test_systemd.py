@@ -125,6 +125,32 @@ def test_killed_it_is_started_again(guest: Machine) -> None:
     assert_serves_anew(guest, pid)
 
 
+def test_what_was_changed_is_put_back_at_a_stop_and_after_a_kill(provisioned: Machine) -> None:
+    """A burst of a service with a quota: by the agent itself, and by ExecStopPost for one that was killed."""
+    burst = "/sys/fs/cgroup/system.slice/web.service/cpu.max.burst"
+
+    def wait_for_burst() -> None:
+        done = provisioned.run(f"for i in $(seq 60); do grep -qx 20000 {burst} && exit 0; sleep 1; done; exit 1")
+        assert done.returncode == 0, provisioned.run("slackwater status; journalctl -u slackwater -n 20").stdout
+
+    settings = '[enforce]\\nmode = "on"\\n[burst]\\npolicy = "static"\\n'
+    provisioned.run("systemd-run --quiet --unit web --property CPUQuota=20% sleep 1000")
+    provisioned.run(
+        f"cp {CONFIGURATION} /tmp/right; printf '{settings}' >{CONFIGURATION}; systemctl restart slackwater"
+    )
+    try:
+        wait_for_burst()
+        (pid,) = shown(provisioned, "MainPID")
+        provisioned.run(f"kill -KILL {pid}")
+        wait_until(provisioned, "NRestarts", "1", RESTART_LIMIT_S)
+        assert "burst: 20000 -> 0" in provisioned.run("journalctl --unit slackwater --lines 60 --output cat").stdout
+        wait_for_burst()
+        provisioned.run("systemctl stop slackwater")
+        assert provisioned.run(f"cat {burst}").stdout == "0\n"
+    finally:
+        provisioned.run(f"systemctl stop web; cp /tmp/right {CONFIGURATION}; systemctl restart slackwater")
+
+
 def test_hung_it_is_killed_by_the_watchdog_and_started_again(guest: Machine) -> None:
     """It is not fed by a process that stands still; one that works outlives it."""
     (pid,) = shown(guest, "MainPID")
