@@ -56,7 +56,6 @@ def test_two_loops_without_quota_have_no_throttle_wait(tree: Group, workloads: W
         assert m.of(group, "contention_ns") == m.of(group, "wait_sum_ns") > 0
 
 
-@pytest.mark.short
 def test_event_of_many_tasks_is_one_event(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """Three tasks of one group on one CPU are stopped together: one event per throttled period, not three."""
     group = tree.child("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -40,9 +41,15 @@ def test_a_manager_hears_of_begin_life_and_end(tmp_path: Path) -> None:
 
 @needs("root", "bpf")
 def test_the_units_capabilities_are_enough(tmp_path: Path) -> None:
-    """With these alone nothing is degraded that is not so for root."""
+    """With these alone nothing is degraded that is not so for root, but for what doctor tries in a network namespace of
+    its own: to make one takes CAP_SYS_ADMIN, to limit a link does not.
+    """
     allowed = re.findall(r"^CapabilityBoundingSet=(.*)", UNIT.read_text(), re.MULTILINE)[0]
     few = ["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in allowed.split())]
     wrapper = ("setpriv", f"--bounding-set={','.join(few)}", "--inh-caps=-all")
     words = ["doctor", "--json", *quiet(tmp_path)]
-    assert slackwater(*words, wrapper=wrapper).stdout == slackwater(*words).stdout
+    few_allow, root = (
+        [finding for finding in json.loads(text)["findings"] if finding["what"][:21] != "limits of the network"]
+        for text in (slackwater(*words, wrapper=wrapper).stdout, slackwater(*words).stdout)
+    )
+    assert few_allow == root
