@@ -26,9 +26,8 @@ customize() {
 	printf '127.0.0.1 localhost\n127.0.1.1 slackwater\n' >"$root/etc/hosts"
 	echo 'LABEL=root / ext4 errors=remount-ro 0 1' >"$root/etc/fstab"
 	: >"$root/etc/machine-id"
-	# Not the mirror of the machine that built it.
-	printf 'deb http://deb.debian.org/debian %s main\ndeb http://deb.debian.org/debian-security %s main\n' \
-		$SUITE $SUITE-security >"$root/etc/apt/sources.list"
+	# Not the mirror of the machine that built it; it is for guests without a way out.
+	: >"$root/etc/apt/sources.list"
 	rm -f "$root"/var/lib/apt/lists/*_dists_* "$root"/var/cache/apt/*.bin
 
 	# Vagrant's conventions: the user, its key, sudo without a password.
