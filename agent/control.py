@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from agent.records import NetworkProfile, Profile, Qos, Tick
+from agent.records import CacheProfile, CpiProfile, NetworkProfile, Profile, Qos, Tick
 
 
 class Enforce(StrEnum):
@@ -65,16 +65,27 @@ class Knob(StrEnum):
     """Bytes per s that the group may send by a device at most; None: no limit of its own."""
     RECEIVE = "receive"
     """The same for what it receives; only a container with a veth of its own can have it."""
+    CACHE_WAYS = "cache_ways"
+    """Of a partition: (from, to) in percent of the ways of the last cache that can be divided; None: no partition."""
+    MEMORY_BANDWIDTH = "memory_bandwidth"
+    """Of a partition: percent of the bandwidth, MiB/s where resctrl is mounted with mba_MBps; None: no partition."""
 
 
 DEVICE_KNOBS = frozenset({Knob.LINK, Knob.BE_SEND})
 NETWORK_KNOBS = DEVICE_KNOBS | {Knob.SEND, Knob.RECEIVE}
 """What actuators/network.py writes."""
-CGROUP_KNOBS = tuple(knob for knob in Knob if knob not in NETWORK_KNOBS)
+CACHE_KNOBS = frozenset({Knob.CACHE_WAYS, Knob.MEMORY_BANDWIDTH})
+"""What actuators/cache.py writes."""
+CGROUP_KNOBS = tuple(knob for knob in Knob if knob not in NETWORK_KNOBS | CACHE_KNOBS)
 """Files of a cgroup, which actuators/executor.py writes."""
 
 
 KnobValue = int | tuple[int, ...] | None
+
+
+def partition_id(qos: Qos) -> int:
+    """Of the partition (a group of resctrl) of a class, below 0; that of a single workload has its group's id."""
+    return -1 - list(Qos).index(qos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,7 @@ class Intent:
     """One knob of one group is to have this value. `path` is for printing, the id counts."""
 
     group_id: int
-    """Of a knob of a device: its ifindex, and `path` is its name."""
+    """Of a knob of a device: its ifindex, and `path` is its name. Of a partition: see `partition_id`."""
     path: str
     knob: Knob
     value: KnobValue
@@ -243,6 +254,10 @@ class Situation:
     """CPUs that a BE or LSE group may use by its owner's will, as the kernel says; where it is known."""
     network: NetworkProfile | None = None
     """None: it is not looked at."""
+    cache: CacheProfile | None = None
+    """None: it is not looked at, or could not be read."""
+    cpi: CpiProfile | None = None
+    """None: this host has no hardware counters, or they are not looked at."""
     root_is_read_only: bool | None = None
     """The root file system was remounted so, as after a disk error."""
 

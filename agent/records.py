@@ -296,6 +296,72 @@ class NetworkProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionSample:
+    """Counters of a group of resctrl now, by cache id. A cache that is not there, or has no value now, is left out."""
+
+    llc_bytes: Mapping[int, int]
+    """In the cache now."""
+    total_bytes: Mapping[int, int]
+    """To and from memory since the group exists."""
+    local_bytes: Mapping[int, int]
+    """The same, of the cache's own node."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSample:
+    """All that was read of resctrl in one tick."""
+
+    time_ns: int
+    """CLOCK_MONOTONIC."""
+    partitions: Mapping[int, PartitionSample]
+    """By partition id (agent.control.partition_id)."""
+    rest: PartitionSample | None
+    """Of the default group: what lies in no partition; None: not monitored."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProfile:
+    """Over all caches, over the last tick; NaN: not known."""
+
+    sample: PartitionSample
+    llc_bytes: float
+    total_bytes_per_s: float
+    local_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheProfile:
+    """A sample with its rates."""
+
+    sample: CacheSample
+    partitions: Mapping[int, PartitionProfile]
+    rest: PartitionProfile | None
+
+
+@dataclass(frozen=True, slots=True)
+class CpiSample:
+    """Hardware counters per group: growth over the last tick, user and kernel mode, scaled up where the kernel shared
+    counters. NaN: not known.
+    """
+
+    ids: Ids
+    cycles: Floats
+    instructions: Floats
+    llc_misses: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class CpiProfile:
+    """Aligned with `sample.ids`. NaN: not known, or too few instructions to say."""
+
+    sample: CpiSample
+    cycles_per_instruction: Floats
+    llc_misses_per_1000_instructions: Floats
+    usual_cycles_per_instruction: Floats
+    """Of the group, as it was before; what it is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What the agent knows of all groups over its window, aligned with `groups`. NaN: not known (yet)."""
 
