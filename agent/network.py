@@ -1,6 +1,6 @@
 """Joins the stages of the network for the enforcer: what is read, who is in which class, what is written.
 
-Made only where [network] is on, or where a predecessor has left devices: pyroute2 is 21 MiB.
+Made only where [network] is on, or where a predecessor has left devices.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 Options travel as the bytes that the kernel gave (`Part.options`): so what is not ours is put back as it was, of
 whatever kind it is. agent/tc_options.py makes and reads those that are ours. Source: rtnetlink(7), include/uapi/linux/
-{rtnetlink,pkt_sched,if_link}.h. pyroute2 is 21 MiB: this module is imported only where the network is looked at.
+{rtnetlink,pkt_sched,if_link}.h.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -17,92 +18,31 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from pyroute2 import IPRoute
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, nlmsg
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import (
-    RTM_DELQDISC,
-    RTM_DELTCLASS,
-    RTM_DELTFILTER,
-    RTM_GETLINK,
-    RTM_GETQDISC,
-    RTM_GETTCLASS,
-    RTM_GETTFILTER,
-    RTM_NEWLINK,
-    RTM_NEWQDISC,
-    RTM_NEWTCLASS,
-    RTM_NEWTFILTER,
-)
-
-from agent.traffic import MODULES, Link, Part, Stats, What, attributes
+from agent import netlink
+from agent.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, LinkMessage, TrafficMessage
+from agent.traffic import MODULES, Link, Part, Stats, What, attribute, attributes
 
 NO_SUCH_KIND = frozenset({errno.ENOENT, errno.EOPNOTSUPP})
 """What the kernel says of a kind of qdisc, filter or link that it does not have."""
 _UP = 1
 """Source: IFF_UP."""
+_LINK_KIND = 1
+"""Source: IFLA_INFO_KIND."""
 
-_NEW = {"qdisc": RTM_NEWQDISC, "class": RTM_NEWTCLASS, "filter": RTM_NEWTFILTER}
-_DELETE = {"qdisc": RTM_DELQDISC, "class": RTM_DELTCLASS, "filter": RTM_DELTFILTER}
-_GET = {"qdisc": RTM_GETQDISC, "class": RTM_GETTCLASS, "filter": RTM_GETTFILTER}
-
-
-class _TrafficMessage(nlmsg):  # type: ignore[misc]
-    """struct tcmsg; its options stay bytes."""
-
-    prefix = "TCA_"
-    fields = (
-        ("family", "B"),
-        ("pad1", "B"),
-        ("pad2", "H"),
-        ("index", "i"),
-        ("handle", "I"),
-        ("parent", "I"),
-        ("info", "I"),
-    )
-    nla_map = (
-        (1, "TCA_KIND", "asciiz"),
-        (2, "TCA_OPTIONS", "cdata"),
-        (7, "TCA_STATS2", "cdata"),
-        (11, "TCA_CHAIN", "uint32"),
-    )
-
-
-class _LinkMessage(nlmsg):  # type: ignore[misc]
-    """struct ifinfomsg with the few attributes that are wanted: a link has some sixty."""
-
-    prefix = "IFLA_"
-    fields = (
-        ("family", "B"),
-        ("pad", "B"),
-        ("type", "H"),
-        ("index", "i"),
-        ("flags", "I"),
-        ("change", "I"),
-    )
-    nla_map = (
-        (3, "IFLA_IFNAME", "asciiz"),
-        (4, "IFLA_MTU", "uint32"),
-        (10, "IFLA_MASTER", "uint32"),
-        (18, "IFLA_LINKINFO", "cdata"),
-        (20, "IFLA_IFALIAS", "asciiz"),
-        (31, "IFLA_NUM_TX_QUEUES", "uint32"),
-        (37, "IFLA_LINK_NETNSID", "int32"),
-    )
+_NEW = {"qdisc": netlink.RTM_NEWQDISC, "class": netlink.RTM_NEWTCLASS, "filter": netlink.RTM_NEWTFILTER}
+_DELETE = {"qdisc": netlink.RTM_DELQDISC, "class": netlink.RTM_DELTCLASS, "filter": netlink.RTM_DELTFILTER}
+_GET = {"qdisc": netlink.RTM_GETQDISC, "class": netlink.RTM_GETTCLASS, "filter": netlink.RTM_GETTFILTER}
 
 
 class Rtnetlink:
     """A context manager. Its calls raise OSError with the kernel's errno: ENODEV when a device has gone."""
 
     def __init__(self) -> None:
-        self._socket = IPRoute(ext_ack=True)
-        messages = dict(self._socket.marshal.msg_map)
-        messages |= dict.fromkeys(_NEW.values(), _TrafficMessage)
-        self._messages = messages | {RTM_NEWLINK: _LinkMessage}
-        self._socket.marshal.msg_map = self._messages
+        self._netlink = netlink.Netlink()
         self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def close(self) -> None:
-        self._socket.close()
+        self._netlink.close()
         self._ioctl.close()
 
     def __enter__(self) -> Self:
@@ -113,25 +53,27 @@ class Rtnetlink:
 
     def links(self) -> tuple[Link, ...]:
         """All devices, by ifindex."""
-        return tuple(
-            sorted(map(_link, self._ask(_LinkMessage(), RTM_GETLINK, NLM_F_DUMP)), key=lambda link: link.ifindex)
-        )
+        answers = self._netlink.ask(LinkMessage(), netlink.RTM_GETLINK, NLM_F_DUMP)
+        return tuple(sorted(map(_link, answers), key=lambda link: link.ifindex))
 
     def default_devices(self) -> frozenset[int]:
         """Where default routes lead out, IPv4 and IPv6; those of several paths count each."""
         devices: set[int] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError), _errors():  # a kernel without IPv6
-                for route in self._socket.get_default_routes(family):
+            message = netlink.RouteMessage()
+            message["family"] = family
+            with contextlib.suppress(OSError):  # a kernel without IPv6
+                for route in self._netlink.ask(message, netlink.RTM_GETROUTE, NLM_F_DUMP):
                     devices.update(_devices_of(route))
         return frozenset(devices)
 
     def namespace_of(self, pid: int) -> int | None:
         """The number that this namespace has for that of a process; None: it has none, so no device leads there."""
-        with _errors():
-            answer = self._socket.get_netnsid(pid=pid)
-        nsid = answer["nsid"] if answer else None
-        return nsid if nsid is not None and nsid >= 0 else None
+        message = netlink.NamespaceMessage()
+        message["attrs"].append(("NETNSA_PID", pid))
+        (answer,) = self._netlink.ask(message, netlink.RTM_GETNSID)
+        nsid: int = answer.get_attr("NETNSA_NSID")
+        return nsid if nsid >= 0 else None
 
     def speed_bytes_per_s(self, name: str) -> int | None:
         """As the driver says (ETHTOOL_GSET); None: it does not know, or the device is down."""
@@ -148,52 +90,52 @@ class Rtnetlink:
 
     def parts(self, what: What, ifindex: int, parent: int = 0) -> tuple[Part, ...]:
         """What a device has of these; of filters those at `parent`."""
-        message = _TrafficMessage()
+        message = TrafficMessage()
         message["index"], message["parent"] = ifindex, parent
-        answers = self._ask(message, _GET[what], NLM_F_DUMP)
+        answers = self._netlink.ask(message, _GET[what], NLM_F_DUMP)
         return tuple(_part(what, answer) for answer in answers if answer["index"] == ifindex)
 
     def add(self, ifindex: int, part: Part, *, replaces: bool = False) -> None:
         """Make it. EEXIST: it is there; with `replaces` it is then made anew, or changed."""
         flags = NLM_F_CREATE | (NLM_F_REPLACE if replaces else NLM_F_EXCL)
         with _module_of(part.kind):
-            self._ask(_message(ifindex, part, with_options=True), _NEW[part.what], NLM_F_ACK | flags)
+            self._netlink.ask(_message(ifindex, part, with_options=True), _NEW[part.what], NLM_F_ACK | flags)
 
     def change(self, ifindex: int, part: Part) -> None:
-        self._ask(_message(ifindex, part, with_options=True), _NEW[part.what], NLM_F_ACK)
+        self._netlink.ask(_message(ifindex, part, with_options=True), _NEW[part.what], NLM_F_ACK)
 
     def delete(self, ifindex: int, part: Part) -> None:
-        self._ask(_message(ifindex, part, with_options=False), _DELETE[part.what], NLM_F_ACK)
+        self._netlink.ask(_message(ifindex, part, with_options=False), _DELETE[part.what], NLM_F_ACK)
 
     def add_ifb(self, name: str, alias: str, tx_queues: int = 1) -> int:
         """Make an intermediate functional block that is up; its ifindex. EOPNOTSUPP: the kernel has none."""
-        with _module_of("ifb"), _errors():
-            self._socket.link("add", ifname=name, kind="ifb", ifalias=alias, num_tx_queues=tx_queues)
-            (ifindex,) = self._socket.link_lookup(ifname=name)
-            self._socket.link("set", index=ifindex, ifalias=alias, state="up")
-        return int(ifindex)
+        message = LinkMessage()
+        message["flags"] = message["change"] = _UP
+        message["attrs"] += [
+            ("IFLA_IFNAME", name),
+            ("IFLA_NUM_TX_QUEUES", tx_queues),
+            ("IFLA_LINKINFO", attribute(_LINK_KIND, b"ifb")),
+        ]
+        with _module_of("ifb"):
+            self._netlink.ask(message, netlink.RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
+        ifindex = next((link.ifindex for link in self.links() if link.name == name), None)
+        if ifindex is None:
+            raise OSError(errno.ENODEV, "it has gone again")
+        message = LinkMessage()
+        message["index"] = ifindex
+        message["attrs"].append(("IFLA_IFALIAS", alias))
+        self._netlink.ask(message, netlink.RTM_NEWLINK, NLM_F_ACK)
+        return ifindex
 
     def delete_link(self, ifindex: int) -> None:
-        with _errors():
-            self._socket.link("del", index=ifindex)
-
-    def _ask(self, message: Any, kind: int, flags: int) -> tuple[Any, ...]:
-        self._socket.marshal.msg_map = self._messages
-        with _errors():
-            return tuple(self._socket.nlm_request(message, kind, NLM_F_REQUEST | flags))
+        message = LinkMessage()
+        message["index"] = ifindex
+        self._netlink.ask(message, netlink.RTM_DELLINK, NLM_F_ACK)
 
 
 def own_namespace() -> int:
     """Identity of this thread's network namespace."""
     return os.stat("/proc/thread-self/ns/net").st_ino
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as err:
-        raise OSError(err.code, str(err.args[1] or os.strerror(err.code))) from err
 
 
 @contextlib.contextmanager
@@ -210,13 +152,11 @@ def _module_of(kind: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _at(memory: bytearray) -> Iterator[int]:
     """Its address."""
-    import ctypes
-
     yield ctypes.addressof((ctypes.c_char * len(memory)).from_buffer(memory))
 
 
 def _message(ifindex: int, part: Part, *, with_options: bool) -> Any:
-    message = _TrafficMessage()
+    message = TrafficMessage()
     message["index"], message["handle"], message["parent"], message["info"] = (
         ifindex,
         part.handle,
@@ -259,7 +199,7 @@ def _link(answer: Any) -> Link:
     return Link(
         ifindex=answer["index"],
         name=answer.get_attr("IFLA_IFNAME"),
-        kind=info.get(1, b"").rstrip(b"\0").decode(),
+        kind=info.get(_LINK_KIND, b"").rstrip(b"\0").decode(),
         is_up=bool(answer["flags"] & _UP),
         master=answer.get_attr("IFLA_MASTER") or 0,
         tx_queues=answer.get_attr("IFLA_NUM_TX_QUEUES") or 1,
@@ -272,5 +212,8 @@ def _link(answer: Any) -> Link:
 def _devices_of(route: Any) -> Iterator[int]:
     if ifindex := route.get_attr("RTA_OIF"):
         yield int(ifindex)
-    for hop in route.get_attr("RTA_MULTIPATH") or ():
-        yield int(hop["oif"])
+    hops = bytes(route.get_attr("RTA_MULTIPATH") or b"")
+    while len(hops) >= 8:  # struct rtnexthop, each with its own attributes
+        length, ifindex = struct.unpack_from("=H2xi", hops)
+        yield ifindex
+        hops = hops[max(length + 3 & ~3, 8) :]

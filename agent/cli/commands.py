@@ -216,7 +216,7 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
             features, why = agent.features, agent.probe_error
     except HostError as err:
         refusal = str(err)
-    from agent.network_host import lacking  # here: pyroute2 is 21 MiB
+    from agent.network_host import lacking
 
     found = findings(host, features, why.strerror if why else None, refusal, lacking())
     click.echo(json.dumps(document(found)) if as_json else "\n".join(lines(found)))
