@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -66,9 +67,9 @@ def run(*commands: str) -> str:
 
 
 def state(device: str) -> str:
-    """Qdiscs, classes and filters of a device as tc prints them: what must be the same afterwards."""
+    """Qdiscs, classes and filters of a device as tc prints them, without counts: what must be the same afterwards."""
     said = [run(f"tc {what} show dev {device}") for what in ("qdisc", "class", "filter")]
-    return "\n".join([*said, run(f"tc filter show dev {device} ingress")])
+    return re.sub(r" direct_packets_stat \d+", "", "\n".join([*said, run(f"tc filter show dev {device} ingress")]))
 
 
 def ifindex(device: str) -> int:
