@@ -87,7 +87,8 @@ class NetworkStages:
             frozenset(link.name for link in links if link.ifindex in defaults),
         )
         self._config = config
-        self._executor.shares, self._executor.takeover = _shares(config), config.network.takeover
+        self._executor.share(_shares(config))
+        self._executor.takeover = config.network.takeover
         self._executor.foreign_writes_max = config.enforce.foreign_writes_per_min
 
     def adopt(self, entries: Iterable[DeviceEntry]) -> tuple[Restored, ...]:

@@ -21,6 +21,7 @@ BURST_S = 0.01
 _BURST_BYTES_MIN = 3_200
 """Two packets of the common MTU."""
 _HTB_VERSION = 3
+_AS_GOOD_AS_NONE_BYTES_PER_S = 10**11
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,15 @@ def htb_root(default_minor: int) -> bytes:
     return attribute(2, struct.pack("=5I", _HTB_VERSION, 10, default_minor, 0, 0))
 
 
-def htb_class(rates: HtbRates, mtu_bytes: int, burst_s: float = BURST_S) -> bytes:
+def htb_class(rates: HtbRates, mtu_bytes: int, burst_bytes: int | None = None) -> bytes:
+    """`burst_bytes`: what may be sent at once; None: BURST_S of each rate."""
     rate, ceil = rates.rate_bytes_per_s, rates.ceil_bytes_per_s
     parameters = struct.pack(
         "=12s12sIIIII",
         _rate_spec(rate),
         _rate_spec(ceil),
-        _burst_ticks(rate, burst_s),
-        _burst_ticks(ceil, burst_s),
+        _burst_ticks(rate, burst_bytes),
+        _burst_ticks(ceil, burst_bytes),
         10 * mtu_bytes,  # what a class sends at a time when it shares with another
         0,
         rates.priority,
@@ -71,6 +73,18 @@ def tbf(rate_bytes_per_s: int, mtu_bytes: int) -> bytes:
     limit_bytes = max(int(rate_bytes_per_s * 0.05), 20 * mtu_bytes, 1 << 16)
     parameters = struct.pack("=12s12xIII", _rate_spec(rate_bytes_per_s), min(limit_bytes, _U32_MAX), 0, 0)
     return attribute(1, parameters) + _rate64(4, rate_bytes_per_s) + attribute(6, struct.pack("=I", burst_bytes))
+
+
+def cut(packet_bytes: int) -> bytes:
+    """Of a TBF that holds nothing back: what the kernel gives as one large packet (GSO) leaves it in those of the link,
+    if it is larger than this. Without a queue in it, it has one of 1 MiB.
+    """
+    parameters = struct.pack("=12s12xIII", _rate_spec(_AS_GOOD_AS_NONE_BYTES_PER_S), 1 << 20, 0, 0)
+    return (
+        attribute(1, parameters)
+        + _rate64(4, _AS_GOOD_AS_NONE_BYTES_PER_S)
+        + attribute(6, struct.pack("=I", packet_bytes))
+    )
 
 
 def read_tbf(options: bytes) -> int:
@@ -109,7 +123,8 @@ def _rate64(kind: int, bytes_per_s: int) -> bytes:
     return attribute(kind, struct.pack("=Q", bytes_per_s)) if bytes_per_s >= _U32_MAX else b""
 
 
-def _burst_ticks(bytes_per_s: int, burst_s: float) -> int:
+def _burst_ticks(bytes_per_s: int, burst_bytes: int | None) -> int:
     """How long it takes to send the burst at that rate."""
-    burst_bytes = max(int(bytes_per_s * burst_s), _BURST_BYTES_MIN)
+    if burst_bytes is None:
+        burst_bytes = max(int(bytes_per_s * BURST_S), _BURST_BYTES_MIN)
     return min(burst_bytes * NS_PER_S // bytes_per_s // _TICK_NS, _U32_MAX)

@@ -16,7 +16,7 @@ import contextlib
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent import tc_options
 from agent.actuators import htb
@@ -24,23 +24,15 @@ from agent.actuators.devices import Devices, Refused
 from agent.actuators.htb import GroupLimit, NetClass, Shares
 from agent.actuators.journal import DeviceEntry, Journal
 from agent.actuators.report import Fate, Restored
+from agent.actuators.shaper import Shape, Shaper
 from agent.control import DEVICE_KNOBS, Intent, Knob, KnobState, KnobValue, Outcome, Result
 from agent.rtnetlink import NO_SUCH_KIND, Rtnetlink
-from agent.traffic import ALL_PROTOCOLS, MAJOR, ROOT, Link, Part
+from agent.traffic import ROOT, Link, Part
 from agent.units import NS_PER_S
 from native.net import NetClassifier
 
 _FOREIGN_WINDOW_NS = 60 * NS_PER_S
-_FILTER_PRIORITY = 100
 _ORDER = (Knob.LINK, Knob.BE_SEND, Knob.SEND, Knob.RECEIVE)
-_MODULES = {
-    "htb": "sch_htb",
-    "tbf": "sch_tbf",
-    "bpf": "cls_bpf",
-    "ifb": "ifb",
-    "clsact": "sch_ingress",
-    "u32": "cls_u32",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +45,6 @@ class Member:
     cgroup2_id: int | None
     veths: tuple[int, ...] = ()
     """The host's side of the devices in its own network namespace, by ifindex."""
-
-
-@dataclass(slots=True)
-class _Shaped:
-    """A device with our HTB."""
-
-    link_bytes_per_s: int
-    be_bytes_per_s: int
 
 
 @dataclass(slots=True)
@@ -95,16 +79,23 @@ class NetworkExecutor:
     ) -> None:
         self._rtnl, self._classifier, self._now_ns = rtnl, classifier, now_ns
         self._devices = Devices(rtnl, journal)
-        self.shares, self.takeover = shares, takeover
+        self._shares, self.takeover = shares, takeover
         self.foreign_writes_max = 3
-        self._shaped: dict[int, _Shaped] = {}
+        self._shaped: dict[int, Shape] = {}
+        self._shaper = Shaper(rtnl)
         self._limits: dict[int, _Limits] = {}
         self._members = _Members()
         self._told: dict[tuple[str, int], int] = {}
         """What the classifier was told: ("group", cgroup2 id) or ("device", ifindex) -> class."""
         self._states: dict[tuple[int, Knob], KnobState] = {}
         self._foreign_ns: dict[int, deque[int]] = {}
-        self._has_fq_codel = True
+
+    def share(self, shares: Shares) -> None:
+        """From now on classes are sure of this."""
+        self._shares = shares
+        for ifindex, shaped in self._shaped.items():
+            self._shaped[ifindex] = replace(shaped, shares=shares)
+        self._shape_all()
 
     @property
     def knobs(self) -> Mapping[tuple[int, Knob], KnobState]:
@@ -190,9 +181,9 @@ class NetworkExecutor:
             return self._lost(intent)
         if intent.knob is Knob.LINK:
             be_bytes_per_s = min(shaped.be_bytes_per_s, value) if shaped else value
-            wanted = _Shaped(value, be_bytes_per_s)
+            wanted = Shape(value, be_bytes_per_s, self._shares)
         elif shaped:
-            wanted = _Shaped(shaped.link_bytes_per_s, value)
+            wanted = Shape(shaped.link_bytes_per_s, value, self._shares)
         else:
             return Outcome(intent, Result.REFUSED, kernel_text="the device is not ours")
         try:
@@ -200,7 +191,7 @@ class NetworkExecutor:
                 self._devices.take_root(self._link(ifindex), htb.root(), takeover=self.takeover)
             self._shape(ifindex, wanted)
             if shaped is None:
-                self._attach(ifindex)
+                self._shaper.attach(ifindex, self._classifier.program_fd)
         except OSError:
             if shaped is None and ifindex in self._devices:  # not half of it
                 self._devices.give_back_root(ifindex)
@@ -209,43 +200,13 @@ class NetworkExecutor:
         self._states[ifindex, intent.knob] = KnobState(None, value)
         return Outcome(intent, Result.APPLIED, before, value)
 
-    def _shape(self, ifindex: int, wanted: _Shaped) -> None:
-        """Bring the classes of a device where they are to be, and read them back. OSError."""
-        mtu_bytes = self._link(ifindex).mtu_bytes
-        rates = htb.rates_of(wanted.link_bytes_per_s, wanted.be_bytes_per_s, self.shares, self._group_limits())
-        there = {part.handle: part for part in self._rtnl.parts("class", ifindex) if part.handle >> 16 == MAJOR}
-        for handle in sorted(there.keys() - rates.keys(), reverse=True):
-            self._rtnl.delete(ifindex, there[handle].plain)
-        for handle, (parent, of_class) in rates.items():
-            options = tc_options.htb_class(of_class, mtu_bytes, htb.burst_s(handle))
-            part = Part("class", "htb", handle, parent, options=options)
-            if handle not in there:
-                self._rtnl.add(ifindex, part)
-                if htb.is_leaf(handle):
-                    self._add_queue(ifindex, handle)
-            elif tc_options.read_htb_class(there[handle].options) != of_class:
-                self._rtnl.change(ifindex, part)
-        self._read_back(ifindex, {handle: of_class for handle, (_, of_class) in rates.items()})
+    def _shape(self, ifindex: int, wanted: Shape) -> None:
+        self._shaper.shape(self._link(ifindex), wanted, self._group_limits())
 
-    def _read_back(self, ifindex: int, rates: Mapping[int, tc_options.HtbRates]) -> None:
-        parts = [part for part in self._rtnl.parts("class", ifindex) if part.handle >> 16 == MAJOR]
-        if {part.handle: tc_options.read_htb_class(part.options) for part in parts} != rates:
-            raise OSError(errno.EIO, "its classes read back otherwise")
-
-    def _add_queue(self, ifindex: int, handle: int) -> None:
-        """Each flow its own, so that one does not delay the others; a kernel without keeps one queue."""
-        if self._has_fq_codel:
-            try:
-                self._rtnl.add(ifindex, Part("qdisc", "fq_codel", 0, handle))
-            except OSError as err:
-                if err.errno not in NO_SUCH_KIND:
-                    raise
-                self._has_fq_codel = False
-
-    def _attach(self, ifindex: int) -> None:
-        """The classifier."""
-        options = tc_options.bpf_filter(self._classifier.program_fd, "slackwater")
-        self._rtnl.add(ifindex, Part("filter", "bpf", 1, htb.HANDLE, _FILTER_PRIORITY << 16 | ALL_PROTOCOLS, options))
+    def _shape_all(self) -> None:
+        for ifindex, shaped in self._shaped.items():
+            with contextlib.suppress(OSError):  # the device has gone: `watch` says so
+                self._shape(ifindex, shaped)
 
     def _released(self, intent: Intent, before: KnobValue) -> Outcome:
         ifindex = intent.group_id
@@ -329,9 +290,7 @@ class NetworkExecutor:
         del self._limits[group_id]
         for knob in (Knob.SEND, Knob.RECEIVE):
             self._states.pop((group_id, knob), None)
-        for ifindex, shaped in self._shaped.items():
-            with contextlib.suppress(OSError):  # the device has gone: `watch` says so
-                self._shape(ifindex, shaped)
+        self._shape_all()
 
     def _classify(self) -> None:
         """Tell the classifier of what is new or otherwise."""
@@ -363,7 +322,10 @@ class NetworkExecutor:
 
     def _free_minor(self) -> int:
         taken = {limits.minor for limits in self._limits.values()}
-        return next(minor for minor in range(htb.GROUP_MINOR_MIN, htb.GROUP_MINOR_MAX) if minor not in taken)
+        free = next((minor for minor in range(htb.GROUP_MINOR_MIN, htb.GROUP_MINOR_MAX) if minor not in taken), None)
+        if free is None:
+            raise Refused(f"no more than {htb.GROUP_MINOR_MAX - htb.GROUP_MINOR_MIN} groups can have limits")
+        return free
 
     def _link(self, ifindex: int) -> Link:
         for link in self._rtnl.links():

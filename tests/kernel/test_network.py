@@ -6,8 +6,10 @@ Programs that send have a real-time priority: on a busy machine the limit is to 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -186,6 +188,33 @@ def test_a_limit_of_batch_work_binds_its_groups_too(bench: Bench) -> None:
     assert bench.send(bench.group("be"), 3) <= 50 * MBIT * (1 + TOLERANCE_RATIO)
 
 
+def largest_packet_bytes(bench: Bench, name: str) -> int:
+    """Of those that come in at the far end while the group sends."""
+    bench.pair.serve()
+    with inside(bench.pair.far):
+        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        listener.bind(("vb", 0))
+    listener.settimeout(0.1)
+    sender = bench.pair.start(f"iperf3 -c {bench.pair.far_address} -t 2", bench.group(name))
+    largest_bytes = 0
+    while sender.poll() is None:
+        with contextlib.suppress(TimeoutError):
+            largest_bytes = max(largest_bytes, len(listener.recv(1 << 17)))
+    listener.close()
+    return largest_bytes
+
+
+def test_batch_work_is_cut_into_packets_of_the_link(bench: Bench) -> None:
+    """What TCP gives as one packet of up to 64 KiB a service would have to wait for as one."""
+    bench.shape(200, 200)
+    assert largest_packet_bytes(bench, "be") <= 5_000 + 14
+
+
+def test_services_are_not_cut(bench: Bench) -> None:
+    bench.shape(200, 200)
+    assert largest_packet_bytes(bench, "ls") > 5_000
+
+
 SENDER = """
 import os, socket, sys, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -298,8 +327,20 @@ FOREIGN = {
         "tc filter add dev va parent 1: protocol ip prio 3 u32 ht 2:3: match ip src 1.2.3.4 flowid 1:10",
     ],
     "fq": ["tc qdisc add dev va root handle 8: fq limit 5000 flow_limit 50"],
-    "fq_codel": ["tc qdisc add dev va root handle 8: fq_codel limit 500 target 3ms"],
+    "fq_codel": [
+        "tc qdisc add dev va root handle 8: fq_codel limit 500 target 3ms interval 41ms ce_threshold 7ms noecn"
+    ],
     "mq": ["tc qdisc add dev va root handle 9: mq"],
+    "mq with a queue of its own": [
+        "tc qdisc add dev va root handle 9: mq",
+        "tc qdisc replace dev va parent 9:1 handle 91: fq_codel target 7ms",
+    ],
+    "cake": ["tc qdisc add dev va root handle 6: cake bandwidth 20mbit rtt 33ms"],
+    "sfq": ["tc qdisc add dev va root handle 6: sfq perturb 10 limit 100"],
+    "hfsc": [
+        "tc qdisc add dev va root handle 1: hfsc default 1",
+        "tc class add dev va parent 1: classid 1:1 hfsc sc rate 10mbit ul rate 20mbit",
+    ],
     "prio with filters": [
         "tc qdisc add dev va root handle 1: prio bands 4 priomap 1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1",
         "tc qdisc add dev va parent 1:2 handle 20: tbf rate 5mbit burst 10k latency 10ms",
