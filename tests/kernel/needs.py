@@ -138,6 +138,15 @@ def _no_cgroup2() -> str | None:
     return None if namespaces.unified_mount() else "no cgroup2 is mounted"
 
 
+def _no_net_cls() -> str | None:
+    """Of a v1 host without cgroup2."""
+    return (
+        None
+        if re.search(r" - cgroup .*\bnet_cls\b", Path("/proc/self/mountinfo").read_text())
+        else "no net_cls is mounted"
+    )
+
+
 def _no_unthrottle_by(method: str) -> str | None:
     with Probe.open(ProbeOptions(unthrottle=method)) as probe:
         found = probe.features
@@ -154,6 +163,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "kprobe": partial(_no_unthrottle_by, "kprobe"),
     "machine": _no_machine,
     "net": _no_net,
+    "net_cls": _no_net_cls,
     "resctrl": _no_resctrl,
     "resctrl:l3": partial(_no_cpu_flag, "cat_l3"),
     "resctrl:l2": partial(_no_cpu_flag, "cat_l2"),

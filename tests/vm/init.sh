@@ -11,6 +11,11 @@ for module in /modules/*; do insmod "$module"; done
 argument() { sed -n "s/.*\bvm\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 cgroups=$(argument cgroups)
 
+# What the kernel asks for by itself, such as a qdisc's module, is loaded as on any host.
+mkdir /sbin
+printf '#!/bin/sh\nexec chroot /root /sbin/modprobe "$@"\n' >/sbin/modprobe
+chmod +x /sbin/modprobe
+
 if [ -z "$(argument tree)" ]; then # only to see whether a guest lives at all
 	echo "guest: alive" >/dev/ttyS0
 	poweroff -f
@@ -31,7 +36,7 @@ for folder in run tmp dev/shm; do mount -t tmpfs tmpfs /root/$folder; done
 mount -t devpts devpts /root/dev/pts
 if [ "$cgroups" = v1 ]; then
 	mount -t tmpfs tmpfs /root/sys/fs/cgroup
-	for controller in cpu cpuacct cpuset freezer memory blkio; do
+	for controller in cpu cpuacct cpuset freezer memory blkio net_cls; do
 		mkdir /root/sys/fs/cgroup/$controller
 		mount -t cgroup -o $controller cgroup /root/sys/fs/cgroup/$controller
 	done

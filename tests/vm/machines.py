@@ -81,14 +81,19 @@ class Machine:
     @property
     def has(self) -> frozenset[str]:
         """The needs of tests (tests/kernel/needs.py) that it meets."""
+        cgroups = {"cgroup2"} if self.cgroups == "v2" else {"net_cls"}
+        return frozenset(cgroups | self._rdt_has)
+
+    @property
+    def _rdt_has(self) -> set[str]:
         if self.rdt is None:
-            return frozenset()
+            return set()
         caches = {"l3": self.rdt.l3, "l2": self.rdt.l2, "cdp": self.rdt.l3, "cdpl2": self.rdt.l2}
         offered = {name for name, cat in caches.items() if cat and (cat.cdp or "cdp" not in name)}
         offered |= {"mba"} if self.rdt.mba else set()
         offered |= {"monitor"} if self.rdt.monitoring else set()
         offered |= {"mbps"} if self.rdt.mba and self.rdt.monitoring and not self.rdt.amd else set()
-        return frozenset({"resctrl", *(f"resctrl:{name}" for name in offered)})
+        return {"resctrl", *(f"resctrl:{name}" for name in offered)}
 
 
 L3, MBA, MONITORING = Cat(ways=12, closids=16), Mba(closids=8), Monitoring()
@@ -146,7 +151,7 @@ SHORT = ("l3", "cdp", "amd")
 """For CI: between them every kind of schemata line but L2."""
 SHORT_KERNEL = "6.12"
 
-EVERY_GUEST_HAS = frozenset({"root", "bpf", "cgroup:cpu", "cpus:2", "fentry", "kprobe", "machine"})
+EVERY_GUEST_HAS = frozenset({"root", "bpf", "cgroup:cpu", "cpus:2", "fentry", "kprobe", "machine", "net"})
 
 
 def machine(name: str) -> Machine:
