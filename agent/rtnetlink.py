@@ -14,7 +14,8 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ _LINK_KIND = 1
 
 _NEW = {"qdisc": netlink.RTM_NEWQDISC, "class": netlink.RTM_NEWTCLASS, "filter": netlink.RTM_NEWTFILTER}
 _DELETE = {"qdisc": netlink.RTM_DELQDISC, "class": netlink.RTM_DELTCLASS, "filter": netlink.RTM_DELTFILTER}
-_GET = {"qdisc": netlink.RTM_GETQDISC, "class": netlink.RTM_GETTCLASS, "filter": netlink.RTM_GETTFILTER}
+_GET = {"class": netlink.RTM_GETTCLASS, "filter": netlink.RTM_GETTFILTER}
 
 
 class Rtnetlink:
@@ -72,7 +73,7 @@ class Rtnetlink:
         message = netlink.NamespaceMessage()
         message["attrs"].append(("NETNSA_PID", pid))
         (answer,) = self._netlink.ask(message, netlink.RTM_GETNSID)
-        nsid: int = answer.get_attr("NETNSA_NSID")
+        (nsid,) = struct.unpack("=i", dict(attributes(answer[4:]))[1])
         return nsid if nsid >= 0 else None
 
     def speed_bytes_per_s(self, name: str) -> int | None:
@@ -88,12 +89,21 @@ class Rtnetlink:
         mbit_per_s = high << 16 | low
         return mbit_per_s * 125_000 if 0 < mbit_per_s < 0x7FFFFFFF and low != 0xFFFF else None
 
+    def qdiscs(self) -> Mapping[int, tuple[Part, ...]]:
+        """Of all devices that have any: the kernel gives no others' less."""
+        found: dict[int, tuple[Part, ...]] = {}
+        for answer in self._netlink.ask(TrafficMessage(), netlink.RTM_GETQDISC, NLM_F_DUMP):
+            (ifindex,) = struct.unpack_from("=4xi", answer)
+            found[ifindex] = (*found.get(ifindex, ()), _part("qdisc", answer))
+        return found
+
     def parts(self, what: What, ifindex: int, parent: int = 0) -> tuple[Part, ...]:
         """What a device has of these; of filters those at `parent`."""
+        if what == "qdisc":
+            return self.qdiscs().get(ifindex, ())
         message = TrafficMessage()
         message["index"], message["parent"] = ifindex, parent
-        answers = self._netlink.ask(message, _GET[what], NLM_F_DUMP)
-        return tuple(_part(what, answer) for answer in answers if answer["index"] == ifindex)
+        return tuple(_part(what, answer) for answer in self._netlink.ask(message, _GET[what], NLM_F_DUMP))
 
     def add(self, ifindex: int, part: Part, *, replaces: bool = False) -> None:
         """Make it. EEXIST: it is there; with `replaces` it is then made anew, or changed."""
@@ -171,16 +181,18 @@ def _message(ifindex: int, part: Part, *, with_options: bool) -> Any:
     return message
 
 
-def _part(what: What, answer: Any) -> Part:
+def _part(what: What, answer: bytes) -> Part:
+    handle, parent, info = struct.unpack_from("=8xIII", answer)
+    found = dict(attributes(answer[20:]))
     return Part(
         what=what,
-        kind=answer.get_attr("TCA_KIND") or "",
-        handle=answer["handle"],
-        parent=answer["parent"],
-        info=answer["info"] if what == "filter" else 0,
-        options=bytes(answer.get_attr("TCA_OPTIONS") or b""),
-        chain=answer.get_attr("TCA_CHAIN") or 0,
-        stats=_stats(bytes(answer.get_attr("TCA_STATS2") or b"")),
+        kind=_text(found.get(1)),
+        handle=handle,
+        parent=parent,
+        info=info if what == "filter" else 0,
+        options=found.get(2, b""),
+        chain=_number(found.get(11)) or 0,
+        stats=_stats(found.get(7, b"")),
     )
 
 
@@ -194,25 +206,37 @@ def _stats(data: bytes) -> Stats | None:
     return Stats(sent_bytes, packets, drops, backlog_bytes)
 
 
-def _link(answer: Any) -> Link:
-    info = dict(attributes(bytes(answer.get_attr("IFLA_LINKINFO") or b"")))
+def _link(answer: bytes) -> Link:
+    """Source: IFLA_*."""
+    ifindex, flags = struct.unpack_from("=4xiI", answer)
+    found = dict(attributes(answer[16:]))
     return Link(
-        ifindex=answer["index"],
-        name=answer.get_attr("IFLA_IFNAME"),
-        kind=info.get(_LINK_KIND, b"").rstrip(b"\0").decode(),
-        is_up=bool(answer["flags"] & _UP),
-        master=answer.get_attr("IFLA_MASTER") or 0,
-        tx_queues=answer.get_attr("IFLA_NUM_TX_QUEUES") or 1,
-        mtu_bytes=answer.get_attr("IFLA_MTU") or 1500,
-        peer_namespace=answer.get_attr("IFLA_LINK_NETNSID"),
-        alias=answer.get_attr("IFLA_IFALIAS") or "",
+        ifindex=ifindex,
+        name=_text(found[3]),
+        kind=_text(dict(attributes(found.get(18, b""))).get(_LINK_KIND)),
+        is_up=bool(flags & _UP),
+        master=_number(found.get(10)) or 0,
+        tx_queues=_number(found.get(31)) or 1,
+        mtu_bytes=_number(found.get(4)) or 1500,
+        peer_namespace=_number(found.get(37)),
+        alias=_text(found.get(20)),
     )
 
 
-def _devices_of(route: Any) -> Iterator[int]:
-    if ifindex := route.get_attr("RTA_OIF"):
-        yield int(ifindex)
-    hops = bytes(route.get_attr("RTA_MULTIPATH") or b"")
+def _text(payload: bytes | None) -> str:
+    return (payload or b"").rstrip(b"\0").decode(errors="surrogateescape")
+
+
+def _number(payload: bytes | None) -> int | None:
+    return int.from_bytes(payload, sys.byteorder, signed=True) if payload else None
+
+
+def _devices_of(route: bytes) -> Iterator[int]:
+    """Source: RTA_OIF, RTA_MULTIPATH."""
+    found = dict(attributes(route[12:]))
+    if ifindex := _number(found.get(4)):
+        yield ifindex
+    hops = found.get(9, b"")
     while len(hops) >= 8:  # struct rtnexthop, each with its own attributes
         length, ifindex = struct.unpack_from("=H2xi", hops)
         yield ifindex

@@ -128,7 +128,7 @@ class Devices:
         self._free(ifindex)
 
     def root_is_ours(self, ifindex: int) -> bool:
-        return any(is_ours(part) for part in self.rtnl.parts("qdisc", ifindex) if part.parent == ROOT)
+        return has_our_root(self.rtnl.parts("qdisc", ifindex))
 
     def exists(self, ifindex: int) -> bool:
         return any(link.ifindex == ifindex for link in self.rtnl.links())
@@ -212,6 +212,10 @@ class Devices:
         if ifb is not None:
             with contextlib.suppress(OSError):
                 self.rtnl.delete_link(ifb)
+
+
+def has_our_root(qdiscs: Parts) -> bool:
+    return any(is_ours(part) for part in qdiscs if part.parent == ROOT)
 
 
 def _ifb_name(ifindex: int) -> str:
