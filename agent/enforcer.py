@@ -170,11 +170,11 @@ class Enforcer:
     def _recovered(self) -> Report:
         """What a predecessor had left, devices too."""
         report = self._executor.recovered
-        if self._executor.devices:
+        if self._executor.devices or (self._host.net_cls and not self._host.unified):
             # here: who has nothing to do with the network does not pay for it
-            from agent.network import restore_devices
+            from agent.network import restore_network
 
-            report = Report((*report.items, *restore_devices(self._executor)), report.notes)
+            report = Report((*report.items, *restore_network(self._executor, self._host)), report.notes)
         return report
 
     def _open_network(self, config: Config) -> None:

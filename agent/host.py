@@ -27,6 +27,7 @@ _V1_NAMES = {
     "freezer": "freezer",
     "memory": "memory",
     "io": "blkio",
+    "net_cls": "net_cls",
 }
 """Ours -> the controller's name on cgroup v1."""
 
@@ -79,6 +80,8 @@ class Host:
     """On v2 every group can be frozen, without a controller."""
     memory: Hierarchy | None
     io: Hierarchy | None
+    net_cls: Hierarchy | None
+    """There is none on v2."""
     unified: Hierarchy | None
     """The cgroup2 mount, with or without controllers. PSI per group exists only there."""
     v2_controllers: frozenset[str]
@@ -247,6 +250,7 @@ def probe(root: Path = Path("/"), try_bpf: Callable[[], int | None] = bpf_refusa
         freezer=places["freezer"],
         memory=places["memory"],
         io=places["io"],
+        net_cls=places["net_cls"],
         unified=_hierarchy(unified) if unified else None,
         v2_controllers=v2_controllers,
         has_v1=any(mount.version == 1 for mount in mounts),

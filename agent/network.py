@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from agent.actuators import net_cls
 from agent.actuators.devices import Devices
 from agent.actuators.executor import Executor
 from agent.actuators.htb import NetClass, Shares
@@ -27,7 +28,7 @@ from agent.host import Host
 from agent.profiles.network import NetworkProfiler
 from agent.records import Group, NetworkProfile
 from agent.rtnetlink import Rtnetlink
-from agent.samples.network import NetworkSampler
+from agent.samples.network import NetworkSampler, cgroup2_ids
 from native.net import NetClassifier
 from native.probe import ProbeError
 
@@ -46,12 +47,17 @@ class NetworkStages:
         with contextlib.ExitStack() as stack:
             try:
                 self._rtnl = stack.enter_context(Rtnetlink())
-                classifier = stack.enter_context(NetClassifier(config.agent.max_groups))
+                self._numbered = net_cls.hierarchy(host)
+                classifier = stack.enter_context(
+                    NetClassifier(config.agent.max_groups, use_net_cls=self._numbered is not None)
+                )
             except ProbeError as err:
                 raise HostError(err.strerror or str(err), errno=err.errno) from err
             except OSError as err:
                 raise HostError.of(err, "rtnetlink") from err
-            self._sampler = NetworkSampler(self._rtnl, classifier, host)
+            self._numbers = net_cls.NetCls(self._numbered) if self._numbered else None
+            ids = self._numbers_of if self._numbers else cgroup2_ids(host)
+            self._sampler = NetworkSampler(self._rtnl, classifier, host, ids)
             self._executor = NetworkExecutor(
                 self._rtnl, executor.journal, classifier, time.monotonic_ns, shares=_shares(config), takeover=False
             )
@@ -110,7 +116,7 @@ class NetworkStages:
 
     def follow(self, groups: tuple[Group, ...], tree: Tree) -> None:
         """Whose packets go where, when that has changed."""
-        ids, veths = self._sampler.cgroup2_ids, self._sampler.veths
+        ids, veths = self._sampler.socket_ids, self._sampler.veths
         if groups is self._followed[0] and ids is self._followed[1] and veths is self._followed[2]:
             return
         self._followed = groups, ids, veths
@@ -127,7 +133,11 @@ class NetworkStages:
         return self._executor.apply(intents)
 
     def restore(self) -> tuple[Restored, ...]:
-        return self._executor.restore()
+        return (*self._executor.restore(), *(net_cls.give_back(self._numbered) if self._numbered else ()))
+
+    def _numbers_of(self, groups: Sequence[Group]) -> Mapping[int, int]:
+        """None while nothing is shaped: a dry run writes nothing."""
+        return self._numbers.numbers(groups) if self._numbers and self._executor.knobs else {}
 
 
 def _shares(config: Config) -> Shares:
@@ -141,12 +151,14 @@ def _class_of(row: int, tree: Tree) -> NetClass:
     return NetClass.LS if tree.groups[row].qos in SENSITIVE else NetClass.SYSTEM
 
 
-def restore_devices(executor: Executor) -> tuple[Restored, ...]:
+def restore_network(executor: Executor, host: Host) -> tuple[Restored, ...]:
     """Without an agent: give back what a dead one had. HostError."""
+    numbered = net_cls.hierarchy(host)
+    numbers = net_cls.give_back(numbered) if numbered else ()
     if not executor.devices:
-        return ()
+        return numbers
     try:
         with Rtnetlink() as rtnl:
-            return Devices(rtnl, executor.journal).adopt(executor.devices)
+            return (*Devices(rtnl, executor.journal).adopt(executor.devices), *numbers)
     except OSError as err:
         raise HostError.of(err, "rtnetlink") from err

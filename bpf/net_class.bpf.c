@@ -3,8 +3,8 @@
  * A classifier of tc for the root of a device: the cgroup of a packet's socket -> a class.
  *
  *   the socket's cgroup2 directory, or the nearest above it, is in `net_groups`     its class
+ *   cgroup v1: the socket's net_cls.classid is                                      the same
  *   no socket (forwarded), but the device by which it came is in `net_devices`      its class
- *   cgroup v1: the socket's net_cls.classid                                         that
  *   none of these                                                                   no match: the qdisc's default
  *
  * The socket has the cgroup of the task that made it, also after that task has moved or ended, and whoever sends by it.
@@ -22,7 +22,7 @@
 /* The kernel has no such helper without CONFIG_CGROUP_NET_CLASSID: not called, it is not looked for. */
 const volatile bool use_net_cls;
 
-/* By cgroup2 id. Written by user space alone; its size is set at load. */
+/* By cgroup2 id, or net_cls.classid. Written by user space alone; its size is set at load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -66,11 +66,14 @@ static struct net_group *find_above(struct __sk_buff *skb)
 
 static struct net_group *find(struct __sk_buff *skb)
 {
-	uint64_t id = bpf_skb_cgroup_id(skb);
+	uint64_t id = use_net_cls ? bpf_get_cgroup_classid(skb) : bpf_skb_cgroup_id(skb);
+	struct net_group *group = id ? bpf_map_lookup_elem(&net_groups, &id) : NULL;
 	uint32_t came_by = skb->ingress_ifindex;
 
-	if (id)
-		return bpf_map_lookup_elem(&net_groups, &id) ?: find_above(skb);
+	if (group)
+		return group;
+	if (id && !use_net_cls)
+		return find_above(skb);
 	return came_by ? bpf_map_lookup_elem(&net_devices, &came_by) : NULL;
 }
 
@@ -85,9 +88,7 @@ int net_class(struct __sk_buff *skb)
 		counts->bytes += skb->wire_len;
 		counts->packets += skb->gso_segs ?: 1;
 	}
-	if (group)
-		return (int)group->class_id;
-	return use_net_cls ? (int)bpf_get_cgroup_classid(skb) : 0;
+	return group ? (int)group->class_id : 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

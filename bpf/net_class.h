@@ -15,7 +15,7 @@ enum {
 	NET_LEVELS_MAX = 32 /* a group deeper than this is found by its own id alone */
 };
 
-/* Of a group (by its cgroup2 id), or of the device by which its packets come in (by ifindex). */
+/* Of a group (by its cgroup2 id, or its net_cls.classid on v1), or of the device by which its packets come in (by ifindex). */
 struct net_group {
 	uint32_t class_id; /* handle of a class: major << 16 | minor */
 	uint32_t row;      /* of its counters */

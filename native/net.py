@@ -78,7 +78,8 @@ class NetClassifier:
         return int(lib.net_program_fd(self._net))
 
     def set_group(self, cgroup_id: int, class_id: int) -> None:
-        """What sockets of this cgroup2 directory send, and of those below that are not set, goes to that class.
+        """What sockets of this cgroup2 directory send, and of those below that are not set, goes to that class. With
+        `use_net_cls` the id is a net_cls.classid.
 
         ProbeError: there is no room.
         """

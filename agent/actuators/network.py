@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from agent import tc_options
 from agent.actuators import htb
-from agent.actuators.devices import Devices, Refused
+from agent.actuators.devices import Devices, Refused, has_our_root
 from agent.actuators.htb import GroupLimit, NetClass, Shares
 from agent.actuators.journal import DeviceEntry, Journal
 from agent.actuators.report import Fate, Restored
@@ -37,12 +37,12 @@ _ORDER = (Knob.LINK, Knob.BE_SEND, Knob.SEND, Knob.RECEIVE)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A group, as far as the network is concerned. `cgroup2_id` None: it has no directory there."""
+    """A group, as far as the network is concerned. `socket_id`: what its sockets are known by; None: nothing."""
 
     group_id: int
     path: str
     net_class: NetClass
-    cgroup2_id: int | None
+    socket_id: int | None
     veths: tuple[int, ...] = ()
     """The host's side of the devices in its own network namespace, by ifindex."""
 
@@ -86,7 +86,7 @@ class NetworkExecutor:
         self._limits: dict[int, _Limits] = {}
         self._members = _Members()
         self._told: dict[tuple[str, int], int] = {}
-        """What the classifier was told: ("group", cgroup2 id) or ("device", ifindex) -> class."""
+        """What the classifier was told: ("group", socket id) or ("device", ifindex) -> class."""
         self._states: dict[tuple[int, Knob], KnobState] = {}
         self._foreign_ns: dict[int, deque[int]] = {}
 
@@ -134,11 +134,13 @@ class NetworkExecutor:
     def watch(self) -> tuple[Outcome, ...]:
         """Look whether somebody has put another root on a device that is ours, or has taken the device away."""
         noticed = []
-        there = {link.ifindex for link in self._rtnl.links()}
+        if not self.names:
+            return ()
+        there, qdiscs = {link.ifindex for link in self._rtnl.links()}, self._rtnl.qdiscs()
         for ifindex, name in self.names.items():
             entry = self._devices.entry(ifindex)
             assert entry
-            if ifindex in there and (not entry.takes_root or self._root_is_ours(ifindex)):
+            if ifindex in there and (not entry.takes_root or has_our_root(qdiscs.get(ifindex, ()))):
                 continue
             state = self._states.get((ifindex, Knob.LINK))
             noticed.append(self._lost(Intent(ifindex, name, Knob.LINK, state.current if state else None)))
@@ -298,8 +300,8 @@ class NetworkExecutor:
         wanted: dict[tuple[str, int], int] = {}
         for member in self._members.by_id.values():
             class_id = self._class_of(member, own)
-            if member.cgroup2_id is not None:
-                wanted["group", member.cgroup2_id] = class_id
+            if member.socket_id is not None:
+                wanted["group", member.socket_id] = class_id
             wanted |= {("device", ifindex): class_id for ifindex in member.veths}
         for kind, number in self._told.keys() - wanted.keys():
             (self._classifier.forget_group if kind == "group" else self._classifier.forget_device)(number)

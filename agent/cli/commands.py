@@ -247,12 +247,12 @@ def restore(world: World, as_json: bool, journal: Path | None, after_service: bo
     report = Report()
     journal = journal or world.journal_path
     if journal.exists():
-        with Executor.open(world.host(), journal) as executor:
-            report = executor.recovered
-            if executor.devices:
-                from agent.network import restore_devices
+        host = world.host()
+        with Executor.open(host, journal) as executor:
+            from agent.network import restore_network
 
-                report = Report((*report.items, *restore_devices(executor)), report.notes)
+            report = executor.recovered
+            report = Report((*report.items, *restore_network(executor, host)), report.notes)
     click.echo(json.dumps(document(report)) if as_json else "\n".join(lines(report)))
     sys.exit(int(not report.is_complete))
 

@@ -6,8 +6,9 @@ the bond. It is found anew in each tick, so a device that appears, goes, is rena
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from agent.config_network import NetworkConfig
 from agent.host import Host
@@ -23,37 +24,63 @@ _OURS = MAJOR << 16
 _CLASS_NAMES = {_OURS | minor: name for name, minor in CLASS_MINORS.items()}
 
 
+SocketIds = Callable[[Sequence[Group]], Mapping[int, int]]
+"""Groups -> what the kernel knows their sockets by: id in cgroup2, or net_cls.classid; by group id."""
+
+
+def cgroup2_ids(host: Host) -> SocketIds:
+    """Of each group that has a directory in cgroup2."""
+
+    def ids(groups: Sequence[Group]) -> Mapping[int, int]:
+        if host.cgroup_version == 2:
+            return {group.id: group.id for group in groups}
+        if host.unified is None:
+            return {}
+        found = {}
+        for group in groups:
+            with contextlib.suppress(OSError):
+                found[group.id] = os.stat(f"{host.unified.mount}{group.path}").st_ino
+        return found
+
+    return ids
+
+
 class NetworkSampler:
     """Reads; changes nothing."""
 
-    def __init__(self, rtnl: Rtnetlink, classifier: NetClassifier, host: Host) -> None:
+    def __init__(self, rtnl: Rtnetlink, classifier: NetClassifier, host: Host, socket_ids: SocketIds) -> None:
         self._rtnl, self._classifier = rtnl, classifier
-        self._unified = host.unified.mount if host.unified else None
-        self._ids_are_cgroup2 = host.cgroup_version == 2
+        self._processes = host.cpu.mount if host.cpu else None
+        self._socket_ids = socket_ids
         self._groups: tuple[Group, ...] = ()
         self._reads = 0
-        self.cgroup2_ids: dict[int, int] = {}
-        """Group id -> id of its cgroup2 directory; the same where groups are of cgroup2."""
+        self.socket_ids: Mapping[int, int] = {}
+        """Group id -> what its sockets are known by, of groups that have it."""
         self.veths: dict[int, tuple[int, ...]] = {}
         """Group id -> the host's side of the veths of its own network namespace."""
 
     def devices(self, config: NetworkConfig) -> tuple[DeviceSample, ...]:
         """Those that are chosen, and those with a root of ours. OSError."""
-        links = self._rtnl.links()
+        links, qdiscs = self._rtnl.links(), self._rtnl.qdiscs()
         chosen = choose(links, config.devices, self._rtnl.default_devices())
-        return tuple(self._device(link, link.ifindex in chosen, config) for link in links if self._counts(link, chosen))
+        roots = {ifindex: part for ifindex, parts in qdiscs.items() for part in parts if part.parent == ROOT}
+        return tuple(
+            self._device(link, link.ifindex in chosen, roots.get(link.ifindex), config)
+            for link in links
+            if link.ifindex in chosen or _is_ours(roots.get(link.ifindex))
+        )
 
     def read(self, config: NetworkConfig, groups: tuple[Group, ...], now_ns: int) -> NetworkSample:
         """Everything now. OSError."""
         self._reads += 1
-        if groups is not self._groups or self._reads % FOLLOW_EVERY_READS == 0:
+        if groups is not self._groups or not self.socket_ids or self._reads % FOLLOW_EVERY_READS == 0:
             self._groups = groups
             self._follow(groups)
         counts = self._classifier.counts()
         group_bytes: dict[int, int] = {}
         group_packets: dict[int, int] = {}
-        for group_id in self.cgroup2_ids.keys() | self.veths.keys():
-            of_group = [counts.groups.get(self.cgroup2_ids.get(group_id, 0))]
+        for group_id in self.socket_ids.keys() | self.veths.keys():
+            of_group = [counts.groups.get(self.socket_ids.get(group_id, 0))]
             of_group += [counts.devices.get(ifindex) for ifindex in self.veths.get(group_id, ())]
             known = [each for each in of_group if each is not None]
             if known:
@@ -61,15 +88,8 @@ class NetworkSampler:
                 group_packets[group_id] = sum(packets for _, packets in known)
         return NetworkSample(now_ns, self.devices(config), group_bytes, group_packets)
 
-    def _counts(self, link: Link, chosen: frozenset[int]) -> bool:
-        return link.ifindex in chosen or any(
-            part.handle == _OURS and part.kind == "htb" for part in self._rtnl.parts("qdisc", link.ifindex)
-        )
-
-    def _device(self, link: Link, is_chosen: bool, config: NetworkConfig) -> DeviceSample:
-        root = next((part for part in self._rtnl.parts("qdisc", link.ifindex) if part.parent == ROOT), None)
-        is_ours = root is not None and root.handle == _OURS
-        parts = self._rtnl.parts("class", link.ifindex) if is_ours else ()
+    def _device(self, link: Link, is_chosen: bool, root: Part | None, config: NetworkConfig) -> DeviceSample:
+        parts = self._rtnl.parts("class", link.ifindex) if _is_ours(root) else ()
         return DeviceSample(
             ifindex=link.ifindex,
             name=link.name,
@@ -84,32 +104,22 @@ class NetworkSampler:
         )
 
     def _follow(self, groups: tuple[Group, ...]) -> None:
-        """Where groups are in cgroup2, and which have a network of their own."""
-        ids = {group.id: found for group in groups if (found := self._cgroup2_id(group)) is not None}
+        """What their sockets are known by, and which groups have a network of their own."""
+        ids = self._socket_ids(groups)
         by_namespace: dict[int, list[int]] = {}
         for link in self._rtnl.links():
             if link.kind == "veth" and link.peer_namespace is not None:
                 by_namespace.setdefault(link.peer_namespace, []).append(link.ifindex)
         veths = {group.id: own for group in groups if (own := self._veths(group, by_namespace))}
-        if (ids, veths) != (self.cgroup2_ids, self.veths):
-            self.cgroup2_ids, self.veths = ids, veths
-
-    def _cgroup2_id(self, group: Group) -> int | None:
-        if self._ids_are_cgroup2:
-            return group.id
-        if self._unified is None:
-            return None
-        try:
-            return os.stat(f"{self._unified}{group.path}").st_ino
-        except OSError:
-            return None
+        if (ids, veths) != (self.socket_ids, self.veths):
+            self.socket_ids, self.veths = ids, veths
 
     def _veths(self, group: Group, by_namespace: Mapping[int, list[int]]) -> tuple[int, ...]:
         """Of the namespace of its first process."""
-        if not by_namespace or self._unified is None or group.path == "/":
+        if not by_namespace or self._processes is None or group.path == "/":
             return ()
         try:
-            pids = read_file(f"{self._unified}{group.path}/cgroup.procs").split(b"\n", 1)
+            pids = read_file(f"{self._processes}{group.path}/cgroup.procs").split(b"\n", 1)
             namespace = self._rtnl.namespace_of(int(pids[0])) if pids[0] else None
         except (OSError, ValueError):
             return ()
@@ -126,6 +136,11 @@ def choose(links: tuple[Link, ...], names: tuple[str, ...], defaults: frozenset[
 def _top(link: Link, by_index: Mapping[int, Link]) -> Link:
     master = by_index.get(link.master)
     return master if master is not None and master.kind in ("bond", "team") else link
+
+
+def _is_ours(root: Part | None) -> bool:
+    """An HTB that shapes a device; not the TBF of a container's limit."""
+    return root is not None and root.handle == _OURS and root.kind == "htb"
 
 
 def _counters(part: Part) -> ClassSample | None:

@@ -19,7 +19,7 @@ from agent.actuators.htb import NetClass, Shares
 from agent.actuators.network import Member, NetworkExecutor
 from agent.control import Intent, Knob
 from agent.host import Host, probe
-from agent.network import restore_devices
+from agent.network import restore_network
 from agent.rtnetlink import Rtnetlink
 from native.net import NetClassifier
 from tests.kernel.namespaces import ifindex, inside, new_namespace, pair, run, state
@@ -73,7 +73,7 @@ def one_round(host: Host, journal: Path, before: str, after_s: float) -> tuple[b
     os.waitpid(pid, 0)
     with Executor.open(host, journal) as executor:
         was_on_record = bool(executor.devices)
-        done = restore_devices(executor)
+        done = restore_network(executor, host)
     bad = [f"{item.path}: {item.fate} {item.why or ''}" for item in done if item.fate not in ("restored", "as found")]
     now = found()
     return was_on_record, "\n".join(bad) if bad else "" if now == before else f"left:\n{now}\nbefore:\n{before}"
