@@ -110,11 +110,13 @@ static __noinline void throttle_begin(struct task_struct *task, uint32_t cpu, bo
 
 /*
  * The part of the wait that just ended in which a quota held the task, by the throttles on `cpu` of its group and
- * those above. The first task that runs again ends them.
+ * those above. The first task that runs again ends them; not one that is still throttled, and runs to be stopped
+ * (compat.bpf.h, v6.18): it was queued when the quota ran out.
  */
 static __noinline uint64_t throttle_part_ns(struct task_struct *task, uint32_t cpu, uint64_t wait_ns)
 {
 	uint64_t now_ns = bpf_ktime_get_ns(), wait_begin_ns = now_ns - wait_ns, longest_ns = 0;
+	bool runs_again = task->se.cfs_rq->throttle_count == 0;
 	struct task_group *group = task->se.cfs_rq->tg;
 
 	for (int level = 0; level < QUOTA_LEVELS_MAX && group; level++) {
@@ -129,7 +131,7 @@ static __noinline uint64_t throttle_part_ns(struct task_struct *task, uint32_t c
 			if (end_ns > begin_ns && end_ns - begin_ns > longest_ns)
 				longest_ns = end_ns - begin_ns;
 			/* If nobody runnable was stopped, tasks that woke later were held, and this one first. */
-			if (state->open)
+			if (state->open && runs_again)
 				throttle_end(cpu, state, now_ns, now_ns - (state->held ? state->begin_ns : begin_ns));
 		}
 		group = group->parent;

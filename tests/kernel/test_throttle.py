@@ -68,6 +68,23 @@ def test_event_of_many_tasks_is_one_event(tree: Group, workloads: Workloads, unt
     assert 0 < m.of(group, "throttle_ns") <= m.of(group, "wait_sum_ns")
 
 
+def test_task_that_is_stopped_before_it_ran_adds_no_event(tree: Group, workloads: Workloads, unthrottle: str) -> None:
+    """Two tasks use up the quota, a third of next to no weight is still queued then: one event per throttled period.
+
+    From 6.18 on it gets the CPU once more, only to be stopped (throttle_cfs_rq_work(), kernel/sched/fair.c).
+    """
+    group = tree.child("a")
+    group.set_quota(20_000)
+    with measured(unthrottle=unthrottle) as m:
+        loops = [workloads.start(group, 0, "loop", 2) for _ in range(3)]
+        for loop, niceness in zip(loops, (19, -20, -20), strict=True):
+            os.setpriority(os.PRIO_PROCESS, loop.pid, niceness)
+        for loop in loops:
+            loop.finish(m.drain)
+        throttled = group.nr_throttled()
+    assert m.of(group, "throttle_events") == pytest.approx(throttled, abs=1)
+
+
 @needs("cpus:2")
 def test_events_count_each_cpu(tree: Group, workloads: Workloads, unthrottle: str) -> None:
     """Two tasks on two CPUs: each throttled period has one event or two."""
