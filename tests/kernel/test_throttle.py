@@ -24,10 +24,23 @@ pytestmark = [
 """How the end of a throttle is seen: as the next run of the group, or by tracing the unthrottle itself."""
 
 THROTTLE_SHARE = 0.95
+EMULATED = "QEMU TCG CPU" in Path("/proc/cpuinfo").read_text()
+
+
+def assert_one_event_per_throttle(events: float, throttled: int, *, cpus: int = 1) -> None:
+    """`throttled`: the kernel's count of the periods that ended while the group was throttled, on one CPU or more.
+
+    A group has an event on a CPU in each of them, +-1 for where the counting begins and ends. Unless one throttle
+    outlasts periods, and is counted in each: that is so on an emulated CPU that gets no time from its host. What it did
+    not get is charged to the task that was on it, and kept back from its group (do_sched_cfs_period_timer(),
+    kernel/sched/fair.c).
+    """
+    at_least = 1 if EMULATED else throttled - 1
+    assert at_least <= events <= cpus * (throttled + 1)
 
 
 def test_lone_task_with_quota_waits_for_its_throttle(tree: Group, workloads: Workloads, unthrottle: str) -> None:
-    """20 % quota, nobody else: at least 95 % of the wait is throttle wait; one event per throttled period, +-1."""
+    """20 % quota, nobody else: at least 95 % of the wait is throttle wait; one event per throttle."""
     group = tree.child("a")
     group.set_quota(20_000)
 
@@ -35,7 +48,7 @@ def test_lone_task_with_quota_waits_for_its_throttle(tree: Group, workloads: Wor
         before = group.nr_throttled()
         with measured(unthrottle=unthrottle) as m:
             loop = workloads.start(group, 0, "loop", 2).finish(m.drain)
-        assert m.of(group, "throttle_events") == pytest.approx(group.nr_throttled() - before, abs=1)
+        assert_one_event_per_throttle(m.of(group, "throttle_events"), group.nr_throttled() - before)
         return m, [loop]
 
     m = on_quiet_cpu(0, run)
@@ -57,19 +70,19 @@ def test_two_loops_without_quota_have_no_throttle_wait(tree: Group, workloads: W
 
 
 def test_event_of_many_tasks_is_one_event(tree: Group, workloads: Workloads, unthrottle: str) -> None:
-    """Three tasks of one group on one CPU are stopped together: one event per throttled period, not three."""
+    """Three tasks of one group on one CPU are stopped together: one event per throttle, not three."""
     group = tree.child("a")
     group.set_quota(20_000)
     with measured(unthrottle=unthrottle) as m:
         for loop in [workloads.start(group, 0, "loop", 2) for _ in range(3)]:
             loop.finish(m.drain)
         throttled = group.nr_throttled()
-    assert m.of(group, "throttle_events") == pytest.approx(throttled, abs=1)
+    assert_one_event_per_throttle(m.of(group, "throttle_events"), throttled)
     assert 0 < m.of(group, "throttle_ns") <= m.of(group, "wait_sum_ns")
 
 
 def test_task_that_is_stopped_before_it_ran_adds_no_event(tree: Group, workloads: Workloads, unthrottle: str) -> None:
-    """Two tasks use up the quota, a third of next to no weight is still queued then: one event per throttled period.
+    """Two tasks use up the quota, a third of next to no weight is still queued then: one event per throttle.
 
     From 6.18 on it gets the CPU once more, only to be stopped (throttle_cfs_rq_work(), kernel/sched/fair.c).
     """
@@ -82,7 +95,7 @@ def test_task_that_is_stopped_before_it_ran_adds_no_event(tree: Group, workloads
         for loop in loops:
             loop.finish(m.drain)
         throttled = group.nr_throttled()
-    assert m.of(group, "throttle_events") == pytest.approx(throttled, abs=1)
+    assert_one_event_per_throttle(m.of(group, "throttle_events"), throttled)
 
 
 @needs("cpus:2")
@@ -95,7 +108,7 @@ def test_events_count_each_cpu(tree: Group, workloads: Workloads, unthrottle: st
         for loop in [workloads.start(group, cpu, "loop", 2) for cpu in cpus]:
             loop.finish(m.drain)
         throttled = group.nr_throttled()
-    assert throttled - 1 <= m.of(group, "throttle_events") <= 2 * throttled + 2
+    assert_one_event_per_throttle(m.of(group, "throttle_events"), throttled, cpus=2)
 
 
 def test_event_belongs_to_the_group_whose_quota_ran_out(tree: Group, workloads: Workloads, unthrottle: str) -> None:
@@ -108,7 +121,7 @@ def test_event_belongs_to_the_group_whose_quota_ran_out(tree: Group, workloads: 
         before = parent.nr_throttled()
         with measured(unthrottle=unthrottle) as m:
             loop = workloads.start(child, 0, "loop", 2).finish(m.drain)
-        assert m.of(parent, "throttle_events") == pytest.approx(parent.nr_throttled() - before, abs=1)
+        assert_one_event_per_throttle(m.of(parent, "throttle_events"), parent.nr_throttled() - before)
         assert m.of(child, "throttle_events") == 0
         return m, [loop]
 
@@ -152,7 +165,7 @@ def test_begins_are_handed_over_as_they_come(tree: Group, workloads: Workloads, 
                 assert lost == 0
                 seen += [throttle for throttle in throttles if throttle.owner_id == group.id]
         loop.finish(lambda: None)
-    assert len(seen) == pytest.approx(group.nr_throttled(), abs=1)
+    assert_one_event_per_throttle(len(seen), group.nr_throttled())
     assert len(seen) > 1
     assert [throttle.cpu for throttle in seen] == [0] * len(seen)
     times_ns = [throttle.time_ns for throttle in seen]
