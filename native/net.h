@@ -15,7 +15,7 @@ struct net;
 struct net_options {
 	uint32_t max_groups;  /* that it has room for; rows of counters are 0 to max_groups */
 	uint32_t max_devices; /* by which packets come in */
-	uint32_t use_net_cls; /* 1: groups are known by their net_cls.classid (cgroup v1), which takes the place of the id */
+	uint32_t use_net_cls; /* 1: a group is known by its net_cls.classid (cgroup v1), which stands for the id */
 };
 
 /* `object`: the file's content, used during the call only. NULL: *error, and the step in `message`. */
