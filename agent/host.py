@@ -28,8 +28,11 @@ _V1_NAMES = {
     "memory": "memory",
     "io": "blkio",
     "net_cls": "net_cls",
+    "perf_event": "perf_event",
 }
 """Ours -> the controller's name on cgroup v1."""
+_ALWAYS_ON_V2 = frozenset({"freezer", "perf_event"})
+"""What every group of v2 has, without a controller that is listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Host:
     """Kprobes can be attached by perf_event_open."""
     psi: bool
     """/proc/pressure exists."""
+    perf_event_paranoid: int | None
+    """kernel.perf_event_paranoid; None: the kernel has no perf events."""
     schedstat: bool
     """/proc/PID/schedstat counts (it is missing or all zero in a kernel without CONFIG_SCHED_INFO)."""
     nofile_soft: int | None
@@ -82,6 +87,8 @@ class Host:
     io: Hierarchy | None
     net_cls: Hierarchy | None
     """There is none on v2."""
+    perf_event: Hierarchy | None
+    """By whose directories events are counted. On v2 every group can be."""
     unified: Hierarchy | None
     """The cgroup2 mount, with or without controllers. PSI per group exists only there."""
     v2_controllers: frozenset[str]
@@ -239,6 +246,7 @@ def probe(root: Path = Path("/"), try_bpf: Callable[[], int | None] = bpf_refusa
         bpf_stats={b"0": False, b"1": True}.get(_read(proc / "sys/kernel/bpf_stats_enabled").strip()),
         kprobe_pmu=(sys / "bus/event_source/devices/kprobe").exists(),
         psi=(proc / "pressure/cpu").exists(),
+        perf_event_paranoid=_int(_read(proc / "sys/kernel/perf_event_paranoid")),
         schedstat=any(field.strip(b"0") for field in _read(proc / "self/schedstat").split()),
         nofile_soft=nofile_soft,
         nofile_hard=nofile_hard,
@@ -251,6 +259,7 @@ def probe(root: Path = Path("/"), try_bpf: Callable[[], int | None] = bpf_refusa
         memory=places["memory"],
         io=places["io"],
         net_cls=places["net_cls"],
+        perf_event=places["perf_event"],
         unified=_hierarchy(unified) if unified else None,
         v2_controllers=v2_controllers,
         has_v1=any(mount.version == 1 for mount in mounts),
@@ -272,7 +281,7 @@ def _place(
         if mount.version == 1 and _V1_NAMES[ours] in mount.options:
             return _hierarchy(mount)
     on_v2 = "cpu" if ours == "cpuacct" else ours
-    return _hierarchy(unified) if unified and (on_v2 in v2_controllers or ours == "freezer") else None
+    return _hierarchy(unified) if unified and (on_v2 in v2_controllers or ours in _ALWAYS_ON_V2) else None
 
 
 def _controllers(mount: CgroupMount) -> frozenset[str]:
@@ -290,6 +299,13 @@ def _hierarchy(mount: CgroupMount) -> Hierarchy:
 
 def _below(root: Path, mount: CgroupMount) -> CgroupMount:
     return CgroupMount(str(root / mount.mount.lstrip("/")), mount.subtree, mount.version, mount.options)
+
+
+def _int(data: bytes) -> int | None:
+    try:
+        return int(data)
+    except ValueError:
+        return None
 
 
 def _read(path: Path) -> bytes:

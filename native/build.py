@@ -25,6 +25,7 @@ HEADERS = (
     "native/probe.h",
     "bpf/net_class.h",
     "native/net.h",
+    "native/perf.h",
 )
 LIBRARIES = ("bpf", "elf", "z", "m")
 COMPILE_FLAGS = ("-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror")

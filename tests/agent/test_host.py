@@ -72,6 +72,13 @@ def test_freezing_needs_no_controller_on_v2_and_a_mount_on_v1() -> None:
     assert (hybrid.cpuset, hybrid.freezer) == (None, hybrid.unified)
 
 
+def test_events_are_counted_by_directories_of_v2_unless_v1_has_perf_event() -> None:
+    """V2 lists no such controller; a hybrid host's groups are in another hierarchy than those that are counted."""
+    assert host_of("v2").perf_event == host_of("v2").unified
+    assert host_of("hybrid").perf_event == host_of("hybrid").unified
+    assert host_of("v1").perf_event is None
+
+
 def test_the_mount_of_a_whole_hierarchy_is_preferred_to_that_of_a_part() -> None:
     cpu = host_of("hybrid").cpu
     assert cpu is not None
@@ -84,6 +91,7 @@ def test_facts_of_the_kernel_are_read() -> None:
     assert (host.cpus, host.kernel_btf, host.lockdown, host.kprobe_pmu, host.psi) == (2, True, "integrity", True, True)
     assert (host.bpf_stats, host.schedstat, host.bpf_errno) == (False, True, errno.EPERM)
     assert (host.nofile_soft, host.nofile_hard) == (1024, 524288)
+    assert host.perf_event_paranoid == 3
 
 
 def test_bpf_and_perfmon_together_may_trace() -> None:
@@ -96,6 +104,7 @@ def test_what_is_not_there_is_unknown_and_not_no(tmp_path: Path) -> None:
     host = probe(tmp_path, try_bpf=lambda: None)
     assert (host.layout, host.cgroup_version, host.cpu, host.lockdown) == ("none", None, None, None)
     assert (host.bpf_stats, host.bpf_errno, host.nofile_soft, host.own_cgroup) == (None, None, None, None)
+    assert (host.perf_event, host.perf_event_paranoid) == (None, None)
     assert not host.may_trace
     assert host.cpus >= 1
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.host import probe
 from native.probe import Probe, ProbeOptions
 
 FORCED = os.environ.get("SLACKWATER_KERNEL_TESTS") == "1"
@@ -147,6 +148,10 @@ def _no_net_cls() -> str | None:
     )
 
 
+def _no_perf_event() -> str | None:
+    return None if probe().perf_event else "no cgroup hierarchy with perf_event is mounted"
+
+
 def _no_unthrottle_by(method: str) -> str | None:
     with Probe.open(ProbeOptions(unthrottle=method)) as probe:
         found = probe.features
@@ -157,6 +162,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _no_root,
     "bpf": _no_bpf,
     "cgroup:cpu": _no_cpu_controller,
+    "cgroup:perf_event": _no_perf_event,
     "cgroup2": _no_cgroup2,
     "cpus:2": _no_two_cpus,
     "fentry": partial(_no_unthrottle_by, "fentry"),

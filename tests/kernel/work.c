@@ -8,6 +8,7 @@
  *   work GATE spawn N PARALLEL BURN_US    N children, each burns BURN_US of CPU time and ends; prints the ns that they
  *                                         waited, from /proc/PID/schedstat of the dead, so that their way out is in it
  *   work GATE serve BURN_US               burns BURN_US of CPU time for each byte on stdin, to its end
+ *   work GATE touch PAGES                 that many page faults
  *   work GATE wake INTERVAL_US COUNT FD.. writes a byte to each FD, COUNT times
  *   work GATE pingpong COUNT              two processes pass a byte to and fro COUNT times
  *   work GATE breed N INTERVAL_US SECONDS N processes, each of which forks every INTERVAL_US and leaves its life to the child
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -96,6 +98,17 @@ static void serve(long us)
 
 	while (read(STDIN_FILENO, &byte, 1) == 1)
 		burn_us(us);
+}
+
+static void touch(long pages)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)pages * page;
+	volatile char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED || madvise((void *)memory, bytes, MADV_NOHUGEPAGE))
+		err(1, "mmap");
+	for (size_t i = 0; i < bytes; i += page)
+		memory[i] = 1;
 }
 
 static void wake(long interval_us, long count, char **fds)
@@ -196,6 +209,8 @@ int main(int argc, char **argv)
 		serve(atol(argv[3]));
 	else if (!strcmp(mode, "wake") && argc > 5)
 		wake(atol(argv[3]), atol(argv[4]), argv + 5);
+	else if (!strcmp(mode, "touch"))
+		touch(atol(argv[3]));
 	else if (!strcmp(mode, "pingpong"))
 		pingpong(atol(argv[3]));
 	else if (!strcmp(mode, "breed") && argc == 6)

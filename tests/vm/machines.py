@@ -151,7 +151,9 @@ SHORT = ("l3", "cdp", "amd")
 """For CI: between them every kind of schemata line but L2."""
 SHORT_KERNEL = "6.12"
 
-EVERY_GUEST_HAS = frozenset({"root", "bpf", "cgroup:cpu", "cpus:2", "fentry", "kprobe", "machine", "net"})
+EVERY_GUEST_HAS = frozenset(
+    {"root", "bpf", "cgroup:cpu", "cgroup:perf_event", "cpus:2", "fentry", "kprobe", "machine", "net"}
+)
 
 
 def machine(name: str) -> Machine:
