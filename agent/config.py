@@ -15,6 +15,7 @@ import msgspec
 from agent.config_base import Glob, Meta, Section
 from agent.config_check import check, check_own_group
 from agent.config_control import HistoryConfig, RuleConfig, SliConfig
+from agent.config_cpi import CpiConfig
 from agent.config_explain import explain, one_line
 from agent.config_laws import BurstConfig, EnforceConfig, SuppressConfig
 from agent.config_network import LimitConfig, NetworkConfig
@@ -161,6 +162,7 @@ class Config(Section, frozen=True):
     suppress: SuppressConfig = SuppressConfig()
     network: NetworkConfig = NetworkConfig()
     limits: tuple[LimitConfig, ...] = msgspec.field(name="limit", default=())
+    cpi: CpiConfig = CpiConfig()
     history: HistoryConfig = HistoryConfig()
     rules: tuple[RuleConfig, ...] = msgspec.field(name="rule", default=())
     slis: tuple[SliConfig, ...] = msgspec.field(name="sli", default=())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, get_args
 from agent.config_control import RuleConfig, SliConfig
 from agent.config_explain import shown
 from agent.config_laws import Rung
-from agent.decisions.signals import SIGNALS, SLI_PREFIX
+from agent.decisions.signals import CPI_SIGNAL, SIGNALS
 from agent.discovery.overlap import globs_overlap
 from agent.discovery.rules import glob_regex
 from agent.errors import ConfigError
@@ -39,6 +39,8 @@ def check(config: Config) -> None:
     for index, rule in enumerate(config.rules):
         _check_rule(f"rule[{index}]", rule, config.slis)
         _check_window(f"rule[{index}].window_s", rule.window_s, config.agent.tick_s)
+        if rule.signal == CPI_SIGNAL and not config.cpi.enabled:
+            raise ConfigError(f"rule[{index}].signal = {shown(rule.signal)}: needs cpi.enabled = true")
     for (i, one), (j, other) in itertools.combinations(enumerate(config.rules), 2):
         if one.signal == other.signal and _same_knobs(one, other) and _overlap(one, other):
             raise ConfigError(
@@ -156,7 +158,7 @@ def _check_names(table: str, names: list[str]) -> None:
 
 
 def _check_rule(key: str, rule: RuleConfig, slis: tuple[SliConfig, ...]) -> None:
-    own_sli = {SLI_PREFIX + sli.name: sli for sli in slis}
+    own_sli = {sli.signal: sli for sli in slis}
     if rule.signal in own_sli:
         if rule.threshold:
             _check_quantity(f"{key}.threshold", rule.threshold)

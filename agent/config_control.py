@@ -131,6 +131,11 @@ class SliConfig(Section, frozen=True, kw_only=True):
     ] = 5.0
 
     @property
+    def signal(self) -> str:
+        """The name by which rules know it."""
+        return f"sli:{self.name}"
+
+    @property
     def target_ns(self) -> float:
         return parse_quantity(self.target, TIME)
 

@@ -84,6 +84,29 @@ class EnforceConfig(Section, frozen=True):
             extra={"unit": "%"},
         ),
     ] = 5.0
+    cpi_deviations: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=20,
+            description=(
+                "Cycles per instruction that are above the usual by more than so many standard deviations show that "
+                "caches are contended ([cpi])."
+            ),
+        ),
+    ] = 2.0
+    be_cache_pct: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description=(
+                "BE that has less than this, both of the last-level cache and of the memory bandwidth in use, does not "
+                "contend for them."
+            ),
+            extra={"unit": "%"},
+        ),
+    ] = 10.0
     full_pct: Annotated[
         float,
         Meta(

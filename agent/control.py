@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from agent.records import CacheProfile, CpiProfile, NetworkProfile, Profile, Qos, Tick
+from agent.records import CacheProfile, NetworkProfile, Profile, Qos, Tick
 
 
 class Enforce(StrEnum):
@@ -256,8 +256,6 @@ class Situation:
     """None: it is not looked at."""
     cache: CacheProfile | None = None
     """None: it is not looked at, or could not be read."""
-    cpi: CpiProfile | None = None
-    """None: this host has no hardware counters, or they are not looked at."""
     root_is_read_only: bool | None = None
     """The root file system was remounted so, as after a disk error."""
 

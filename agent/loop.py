@@ -27,6 +27,7 @@ from agent.enforcer import Enforcer
 from agent.errors import HostError, SlackwaterError
 from agent.host import Host
 from agent.process import keep_heap_small, raise_descriptor_limit, signals
+from agent.profiles.cpi import CpiProfiler
 from agent.profiles.profile import Profiler
 from agent.records import Profile, SelfSample, Tick
 from agent.reflex import Reflex
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 FIRST_TICK_S = 0.3
 """A person who starts `run` or `top` sees the first figures after this."""
 
-TAKES_A_RESTART = ("agent", "history", "metrics", "probe")
+TAKES_A_RESTART = ("agent", "cpi", "history", "metrics", "probe")
 """Sections of the configuration that a reload leaves as they were."""
 
 OnTick = Callable[[Tick, Profile], None]
@@ -103,12 +104,22 @@ class Agent:
         self._probe = self._open_probe()
         self._sampler = Sampler(self._config, self._host, Classifier(self._config), self._probe)
         self._stack.callback(self._sampler.close)
-        self._profiler = Profiler(self._config.agent.window_ticks)
+        self._profiler = Profiler(self._config.agent.window_ticks, self._cpi_profiler())
         self._open_metrics()
         self._stack.callback(self._enforcement.close)
         self._baseline = self._tick(time.monotonic_ns())
         self._enforce(self._config)
         self._stack.callback(self._service.stopping)  # the first thing that `close` does
+
+    def _cpi_profiler(self) -> CpiProfiler | None:
+        cpi = self._config.cpi
+        if not cpi.enabled:
+            return None
+        return CpiProfiler(
+            min_instructions_per_s=cpi.min_instructions_per_s,
+            usual_half_life_s=cpi.usual_half_life_s,
+            usual_after_ticks=cpi.usual_after_ticks,
+        )
 
     def _open_probe(self) -> Probe | None:
         config, cpu = self._config, self._host.cpu
@@ -269,7 +280,7 @@ class Agent:
             self._reloads = self._reloads.refused()
             return
         self._config = config
-        self._sampler.classify_anew(Classifier(config))
+        self._sampler.configure(config, Classifier(config))
         self._reloads = self._reloads.accepted()
         log.info("the configuration was read anew")
         changed = [f"[{name}]" for name, section in old.items() if getattr(read, name) != section]

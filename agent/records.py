@@ -219,6 +219,19 @@ class SelfSample:
 
 
 @dataclass(frozen=True, slots=True)
+class CpiSample:
+    """Hardware counters: growth over the last tick, user and kernel mode, with all that is below the group, scaled up
+    where the kernel shared counters. NaN: not known, as of most groups: only some are counted.
+    """
+
+    ids: Ids
+    cycles: Floats
+    instructions: Floats
+    llc_misses: Floats
+    """Misses of the cache that the PMU means by it (native/perf.py)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """All that the samplers read in one tick. The per-group records are aligned with `groups`, row by row."""
 
@@ -238,6 +251,8 @@ class Tick:
     agent: SelfSample
     born_ids: frozenset[int] = frozenset()
     """Groups that are known to be younger than the tick: their counters began at 0 in it."""
+    cpi: CpiSample | None = None
+    """None: this host has no hardware counters, or they are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,26 +354,15 @@ class CacheProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class CpiSample:
-    """Hardware counters per group: growth over the last tick, user and kernel mode, scaled up where the kernel shared
-    counters. NaN: not known.
-    """
-
-    ids: Ids
-    cycles: Floats
-    instructions: Floats
-    llc_misses: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class CpiProfile:
-    """Aligned with `sample.ids`. NaN: not known, or too few instructions to say."""
+    """Aligned with the groups of its tick. NaN: not known, or too few instructions to say."""
 
-    sample: CpiSample
     cycles_per_instruction: Floats
     llc_misses_per_1000_instructions: Floats
     usual_cycles_per_instruction: Floats
-    """Of the group, as it was before; what it is compared with."""
+    """Of the group, before this tick; what it is compared with."""
+    deviation_cycles_per_instruction: Floats
+    """Standard deviation of the usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +386,8 @@ class Profile:
     """Ticks since the start whose length was not believable."""
     counter_resets: int = 0
     """Counters seen to fall since the start."""
+    cpi: CpiProfile | None = None
+    """None: this host has no hardware counters, or they are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

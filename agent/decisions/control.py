@@ -17,6 +17,7 @@ from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, O
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.burst import Burst
 from agent.decisions.diagnose import batch_traffic, diagnose
+from agent.decisions.diagnose_cache import batch_shares
 from agent.decisions.illness import Health, after_writes, look, staleness
 from agent.decisions.network import Network
 from agent.decisions.rules import Firing, RuleState, rules_of
@@ -163,11 +164,18 @@ class Control:
         assert state.tree
         causes: dict[tuple[str, int], Found] = {}
         be_sends = batch_traffic(situation.network, self._config.network)
+        be_cache = batch_shares(situation.cache, state.tree)
         for each in firing:
             key = each.rule.name, each.group.id
-            by_sli = each.rule.sli is not None
             found = diagnose(
-                each.row, state.tree, tick, profile, self._config.enforce, by_sli=by_sli, be_sends=be_sends
+                each.row,
+                state.tree,
+                tick,
+                profile,
+                self._config.enforce,
+                by_own_figure=each.rule.is_own_figure,
+                be_sends=be_sends,
+                be_cache=be_cache,
             )
             causes[key] = Found(*found) if found else replace(state.causes.get(key, _NOT_FOUND), is_fresh=False)
         clear_since_ns = situation.now_ns if state.clear_since_ns is None else state.clear_since_ns

@@ -2,7 +2,7 @@
 
     its quota made up `throttle_pct` of its wait        own quota; own load when the machine is full
     by its own figure it is slow, but hardly waits      the network, when BE sends `be_sends_pct` of what it may
-                                                        by some device; else cache or memory bandwidth
+                                                        by some device; else perhaps the cache (diagnose_cache.py)
     BE ran during `culprit_pct` of its contention wait  batch work on the CPU
     it waited for itself, and BE fills the machine      the same: BE has the CPUs that it would spread to
     others or itself did                                own load
@@ -19,6 +19,7 @@ import numpy as np
 from agent.config_laws import EnforceConfig
 from agent.config_network import NetworkConfig
 from agent.control import Cause
+from agent.decisions.diagnose_cache import Shares, judge_cache
 from agent.decisions.tree import Tree, total
 from agent.quantity import RATE, format_quantity
 from agent.records import NOBODY_ID, NetworkProfile, Profile, Tick
@@ -32,11 +33,12 @@ def diagnose(
     profile: Profile,
     config: EnforceConfig,
     *,
-    by_sli: bool,
+    by_own_figure: bool,
     be_sends: str | None = None,
+    be_cache: Shares | None = None,
 ) -> tuple[Cause, str] | None:
-    """The cause for the group in `row`, and the figures that show it. `by_sli`: its own figure says that it is slow.
-    `be_sends`: see `batch_traffic`.
+    """The cause for the group in `row`, and the figures that show it. `by_own_figure`: that says that it is slow, not a
+    wait. `be_sends`: see `batch_traffic`. `be_cache`: what batch work has of the cache.
     """
     contention_ns, throttle_ns = float(tick.wait.contention_ns[row]), float(tick.wait.throttle_ns[row])
     wait_ns = contention_ns + throttle_ns
@@ -46,9 +48,12 @@ def diagnose(
     if throttle_pct >= config.throttle_pct:
         return _own_quota(throttle_pct, tick, profile, config)
     run_ns = float(profile.cpu_used_cores[row]) * tick.interval_ns
-    if by_sli and wait_ns < (wait_ns + run_ns) * config.little_wait_pct / 100:
+    if by_own_figure and wait_ns < (wait_ns + run_ns) * config.little_wait_pct / 100:
         waited = f"it waited for the CPU {wait_ns / (wait_ns + run_ns) * 100:.1f} % of the time that it wanted to run"
-        return (Cause.NETWORK, f"{waited}, and {be_sends}") if be_sends else (Cause.CACHE, waited)
+        if be_sends:
+            return Cause.NETWORK, f"{waited}, and {be_sends}"
+        cause, why = judge_cache(row, tree, profile, be_cache, config)
+        return cause, f"{waited}; {why}"
     return _who_ran(row, tree, tick, profile, config)
 
 

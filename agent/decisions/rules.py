@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from agent.config import Config
 from agent.config_control import RuleConfig, SliConfig
 from agent.control import SliValue
-from agent.decisions.signals import SIGNALS, SLI_PREFIX
+from agent.decisions.signals import CPI_SIGNAL, SIGNALS
 from agent.decisions.tree import Rows
-from agent.discovery.rules import glob_regex
+from agent.discovery.targets import Targets
 from agent.profiles.counters import rows_of
 from agent.quantity import TIME, Dimension, format_quantity, parse_quantity
-from agent.records import Floats, Group, Ids, Profile, Qos, Tick
+from agent.records import Floats, Group, Ids, Profile, Tick
 
 Bools = NDArray[np.bool_]
 
@@ -76,13 +76,13 @@ class Rule:
         self.percentile = config.percentile
         self.window_s = config.window_s
         self.sli = sli
+        self.is_own_figure = sli is not None or config.signal == CPI_SIGNAL
+        """Says that a group is slow, whatever it waits."""
         self.dimension: Dimension = TIME if sli else SIGNALS[config.signal].dimension
         self.threshold = parse_quantity(config.threshold or (sli.target if sli else ""), self.dimension)
         self._clear_below = self.threshold * config.clear_ratio
         self._ticks = max(1, round(config.window_s / tick_s))
-        self._classes = frozenset(config.classes) or frozenset(Qos) - {Qos.BE}
-        self._globs = [glob_regex(glob).fullmatch for glob in config.globs or ("/**",)]
-        self._sli_glob = glob_regex(sli.group).fullmatch if sli else None
+        self._targets = Targets(config, sli)
 
     def update(
         self, state: RuleState, tick: Tick, profile: Profile, slis: Mapping[str, SliValue]
@@ -128,7 +128,7 @@ class Rule:
         """With a row for each group that the rule is about now; the new are empty, the gone forgotten."""
         if state.groups is tick.groups and state.samples.shape[1]:
             return state
-        rows: Rows = np.array([row for row, group in enumerate(tick.groups) if self._is_about(group)], np.intp)
+        rows: Rows = np.array([row for row, group in enumerate(tick.groups) if group in self._targets], np.intp)
         ids = tick.wait.ids[rows]
         before = rows_of(state.ids, ids)
         old = before >= 0
@@ -141,15 +141,8 @@ class Rule:
             )
         return RuleState(tick.groups, rows, ids, samples, quiet, fires, state.at)
 
-    def _is_about(self, group: Group) -> bool:
-        if group.qos not in self._classes or group.path == "/":
-            return False
-        if self._sli_glob and not self._sli_glob(group.path):
-            return False
-        return any(matches(group.path) for matches in self._globs)
-
 
 def rules_of(config: Config) -> tuple[Rule, ...]:
     """All rules of a configuration that was checked."""
-    slis = {SLI_PREFIX + sli.name: sli for sli in config.slis}
+    slis = {sli.signal: sli for sli in config.slis}
     return tuple(Rule(rule, config.agent.tick_s, slis.get(rule.signal)) for rule in config.rules)

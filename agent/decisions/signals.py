@@ -13,7 +13,8 @@ import numpy as np
 from agent.quantity import CORES, PER_CENT, PER_SECOND, TIME, Dimension
 from agent.records import Floats, Profile, Tick
 
-SLI_PREFIX = "sli:"
+CPI_SIGNAL = "cpi_pct"
+"""Needs hardware counters ([cpi])."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,12 @@ def _quota_pct(tick: Tick, profile: Profile) -> Floats:
     return profile.cpu_used_cores / np.where(np.isfinite(quota_cores), quota_cores, np.nan) * 100
 
 
+def _cpi_pct(tick: Tick, profile: Profile) -> Floats:
+    if profile.cpi is None:
+        return np.full(len(tick.groups), np.nan)
+    return profile.cpi.cycles_per_instruction / profile.cpi.usual_cycles_per_instruction * 100
+
+
 SIGNALS = {
     "wait_p50": Signal(TIME, "median run-queue wait in a tick", lambda tick, _: tick.wait.p50_ns, of_waits=True),
     "wait_p95": Signal(TIME, "its 95th percentile", lambda tick, _: tick.wait.p95_ns, of_waits=True),
@@ -64,4 +71,5 @@ SIGNALS = {
     ),
     "cpu_used": Signal(CORES, "CPU that it used", lambda _, profile: profile.cpu_used_cores),
     "quota_pct": Signal(PER_CENT, "CPU that it used, of its quota", _quota_pct),
+    CPI_SIGNAL: Signal(PER_CENT, "cycles per instruction, of its usual ones", _cpi_pct),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from agent.profiles.counters import Counters, rows_of
+from agent.profiles.cpi import CpiProfiler
 from agent.profiles.window import Window
 from agent.records import NOBODY_ID, Culprit, Floats, Group, Profile, Tick
 from agent.units import NS_PER_S
@@ -21,9 +22,10 @@ _CORES_TOLERANCE_RATIO = 2
 
 
 class Profiler:
-    """Keeps the windows of all groups. `window_ticks` >= 1."""
+    """Keeps the windows of all groups. `window_ticks` >= 1. `cpi` None: hardware counters are not looked at."""
 
-    def __init__(self, window_ticks: int) -> None:
+    def __init__(self, window_ticks: int, cpi: CpiProfiler | None = None) -> None:
+        self._cpi = cpi
         self.clock_jumps = 0
         """Ticks after the first whose length was not believable."""
         self._cpu = Counters(columns=1)
@@ -80,6 +82,7 @@ class Profiler:
             main_culprit=self._main_culprits(tick),
             clock_jumps=self.clock_jumps,
             counter_resets=self.counter_resets,
+            cpi=self._cpi.update(tick.cpi, interval_s) if self._cpi and tick.cpi else None,
         )
 
     def _believed_interval_s(self, tick: Tick) -> float | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.config import Config
+from agent.discovery.targets import Counted
 from agent.errors import HostError
 from agent.host import Host
 from agent.records import (
@@ -31,6 +32,7 @@ from agent.records import (
 from agent.samples.bpf_cost import BpfCost
 from agent.samples.cgroup_tree import CgroupTree, GroupBorn, GroupEvent, GroupGone, GroupRenamed
 from agent.samples.cgroupfs import CgroupFiles
+from agent.samples.cpi import CpiReader
 from agent.samples.node import read_node
 from agent.samples.own import read_own_cost
 from agent.samples.schedstat import Schedstat, throttle_growth
@@ -58,6 +60,7 @@ class Sampler:
         self._tree = CgroupTree(host.cpu.mount, host.cpu.subtree)
         self._files = CgroupFiles(host, slow_every_ticks=config.agent.slow_every_ticks)
         self._schedstat = Schedstat(host.cpu) if probe is None else None
+        self._cpi = CpiReader.open(config, host)
         self._cost = BpfCost(probe, always_on=bool(host.bpf_stats)) if probe else None
         self._before: CgroupSample | None = None
         self._last_ns: int | None = None
@@ -74,12 +77,16 @@ class Sampler:
         self._files.close()
         if self._schedstat:
             self._schedstat.close()
+        if self._cpi:
+            self._cpi.close()
         if self._cost:
             self._cost.close()
 
-    def classify_anew(self, classify: Callable[[str], Qos]) -> None:
-        """Classes were given otherwise; groups have them from the next tick on."""
+    def configure(self, config: Config, classify: Callable[[str], Qos]) -> None:
+        """Classes and rules are others, from the next tick on."""
         self._classify = classify
+        if self._cpi:
+            self._cpi.choose_anew(Counted(config).of)
         self._known, self._paths = {}, {}
 
     def read(self, now_ns: int, sampling: int) -> Tick:
@@ -103,6 +110,7 @@ class Sampler:
             node=node,
             agent=self._read_own(sampling),
             born_ids=born_ids,
+            cpi=self._cpi.read(groups) if self._cpi else None,
         )
         self._last_ns = now_ns
         self._ticks += 1

@@ -14,8 +14,8 @@ from agent.errors import ConfigError
 from agent.records import Qos
 
 SECTIONS = (
-    "known are agent, metrics, probe, budget, discovery, class, enforce, burst, suppress, network, limit, history, "
-    "rule, sli"
+    "known are agent, metrics, probe, budget, discovery, class, enforce, burst, suppress, network, limit, cpi, "
+    "history, rule, sli"
 )
 ROOT = Path(__file__).parents[2]
 

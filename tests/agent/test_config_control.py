@@ -30,6 +30,12 @@ def refusal(text: str, own_cgroup: str | None = None) -> str:
     return str(caught.value).removeprefix("f: ")
 
 
+def test_the_signal_of_hardware_counters_needs_them() -> None:
+    of_cpi = rule(signal='"cpi_pct"', threshold='"130%"')
+    assert refusal(of_cpi) == 'rule[0].signal = "cpi_pct": needs cpi.enabled = true'
+    assert parse_config(f"[cpi]\nenabled = true\n{of_cpi}", "f").rules[0].signal == "cpi_pct"
+
+
 def test_by_default_nothing_is_done() -> None:
     config = Config()
     assert config.enforce.mode is Enforce.OFF

@@ -23,7 +23,7 @@ GROUPS = {
 
 
 def cause(
-    look: Look, *, node_used_cores: float = 1.0, batch_used_cores: float = 0.0, by_sli: bool = False
+    look: Look, *, node_used_cores: float = 1.0, batch_used_cores: float = 0.0, by_own_figure: bool = False
 ) -> Cause | None:
     world = World("", GROUPS)
     world.tick({WEB: look, BATCH: Look(batch_used_cores)}, node_used_cores=node_used_cores)
@@ -31,7 +31,7 @@ def cause(
     assert situation
     tree = Tree(situation.tick.groups)
     config = world.config.enforce
-    found = diagnose(0, tree, situation.tick, situation.profile, config, by_sli=by_sli)
+    found = diagnose(0, tree, situation.tick, situation.profile, config, by_own_figure=by_own_figure)
     return found[0] if found else None
 
 
@@ -83,9 +83,9 @@ def test_its_own_quota_is_the_cause_when_it_made_up_half_of_the_wait_and_the_mac
 
 def test_a_service_that_is_slow_and_hardly_waits_has_another_cause_than_the_cpu() -> None:
     look = Look(1.0, 5, contention_s=0.01, culprits={BATCH: 1})
-    assert cause(look, by_sli=True) is Cause.CACHE
+    assert cause(look, by_own_figure=True) is Cause.CACHE
     assert cause(look) is Cause.BATCH_ON_CPU
-    assert cause(replace(look, contention_s=0.1), by_sli=True) is Cause.BATCH_ON_CPU
+    assert cause(replace(look, contention_s=0.1), by_own_figure=True) is Cause.BATCH_ON_CPU
 
 
 def test_without_the_split_of_waits_the_cause_is_not_known() -> None:
