@@ -217,8 +217,9 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
     except HostError as err:
         refusal = str(err)
     from agent.network_host import lacking
+    from agent.samples.cpi import refusal as counters_refusal
 
-    found = findings(host, features, why.strerror if why else None, refusal, lacking())
+    found = findings(host, features, why.strerror if why else None, refusal, lacking(), counters_refusal())
     click.echo(json.dumps(document(found)) if as_json else "\n".join(lines(found)))
     sys.exit(int(cannot_work(found)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from errno import ENOSYS, EPERM, errorcode
+from errno import EACCES, ENOSYS, EPERM, errorcode
 from typing import TYPE_CHECKING, Any
 
 from agent.host import Host
@@ -39,12 +39,13 @@ def findings(
     error: str | None,
     refusal: str | None,
     lacking: Mapping[str, str] | str | None = None,
+    counters_errno: int | None = None,
 ) -> list[Finding]:
     """All findings. `features` is None without BPF, `error` says why (None: it is switched off); `refusal`: why the
     agent did not start, so that BPF was not tried. `lacking`: what the network lacks (agent/network_host.py), None: not
-    tried."""
+    tried. `counters_errno`: what hardware counters said (agent/samples/cpi.py), 0: they are there, None: not tried."""
     probe = _probe(host, features) if features else () if refusal else _no_probe(host, error)
-    found = [*_cgroups(host), *probe, *_limits(host), *_network(lacking)]
+    found = [*_cgroups(host), *probe, *_limits(host), *_network(lacking), *_counters(host, counters_errno)]
     if refusal and not cannot_work(found):
         found.insert(0, Finding(Level.MISSING, "the agent", refusal, "what this line names"))
     return found
@@ -215,6 +216,38 @@ def _network(lacking: Mapping[str, str] | str | None) -> Iterator[Finding]:
         yield Finding(Level.OK, "limits of the network: HTB, TBF, IFB, classifier by cgroup")
     for module, why in lacking.items():
         yield Finding(Level.DEGRADED, _NEEDED_FOR[module], why, f"modprobe {module}, or a kernel that has it")
+
+
+def _counters(host: Host, refused: int | None) -> Iterator[Finding]:
+    what = "cycles per instruction of groups"
+    if refused is None:
+        return
+    if refused:
+        why, mend = _no_counters(host, refused)
+        yield Finding(Level.DEGRADED, what, f"{why} ({_errno(refused)})", mend)
+    elif host.perf_event is None:
+        yield Finding(
+            Level.DEGRADED,
+            what,
+            "no cgroup hierarchy with perf_event is mounted",
+            "mount -t cgroup2, or perf_event on v1",
+        )
+    else:
+        yield Finding(Level.OK, f"{what}, by hardware counters, with cpi.enabled = true")
+
+
+def _no_counters(host: Host, refused: int) -> tuple[str, str]:
+    if refused == EACCES and host.capabilities & {"CAP_PERFMON", "CAP_SYS_ADMIN"}:  # Debian's and Ubuntu's own levels
+        why = f"kernel.perf_event_paranoid = {host.perf_event_paranoid} wants CAP_SYS_ADMIN of this kernel"
+        return why, "sysctl kernel.perf_event_paranoid=2, or give the service this capability"
+    if refused == EACCES:
+        return f"user id {host.effective_uid} lacks CAP_PERFMON", "run as root, or give the service this capability"
+    if refused == EPERM:
+        return "perf_event_open() is refused", "allow it in the seccomp profile of this container"
+    if refused == ENOSYS:
+        return "the kernel has no perf events", "a kernel with CONFIG_PERF_EVENTS"
+    why = "this machine has no hardware counters, or its hypervisor shows none"
+    return why, "have the hypervisor pass a PMU on to this virtual machine"
 
 
 def _limits(host: Host) -> Iterator[Finding]:

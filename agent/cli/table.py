@@ -51,6 +51,10 @@ def _main_share(profile: Profile, row: int) -> float:
     return culprit.share_ratio if culprit else math.nan
 
 
+def _cpi(profile: Profile, row: int) -> float:
+    return float(profile.cpi.cycles_per_instruction[row]) if profile.cpi else math.nan
+
+
 _COLUMNS = (
     _Column("class", 6, 2, lambda t, p, i: str(t.groups[i].qos)),
     _Column("cores", 6, 0, lambda t, p, i: decimal(float(p.cpu_used_cores[i]))),
@@ -63,13 +67,14 @@ _COLUMNS = (
     _Column("thr", 4, 3, lambda t, p, i: percent(ratio(float(t.wait.throttle_ns[i]), float(t.wait.sum_ns[i])))),
     _Column("thr/s", 5, 4, lambda t, p, i: decimal(float(p.throttle_per_s[i]), 1)),
     _Column("thr p99", 7, 9, lambda t, p, i: duration(float(t.throttle.p99_ns[i]))),
+    _Column("CPI", 5, 4, lambda t, p, i: decimal(_cpi(p, i))),
     _Column("share", 5, 1, lambda t, p, i: percent(_main_share(p, i))),
 )
 
 
 def table(tick: Tick, profile: Profile, view: View, previous: Tick | None = None) -> list[str]:
     """The lines of the whole screen, HEADER_LINES before the first row. `previous`, the tick before, tells the cost."""
-    columns = _fitting(view.width)
+    columns = _fitting(view.width, [each for each in _COLUMNS if each.title != "CPI" or profile.cpi])
     spare = max(view.width - sum(column.width + 1 for column in columns) - 1, 10)
     rows = shown_rows(tick, profile, view)
     room = len(rows) if view.height is None else max(view.height - HEADER_LINES - 1, 1)
@@ -133,9 +138,8 @@ def _culprit(tick: Tick, profile: Profile, row: int) -> str:
     return "(itself)" if culprit.id == tick.groups[row].id else culprit.path
 
 
-def _fitting(width: int) -> list[_Column]:
-    """The columns that leave room for the names."""
-    columns = list(_COLUMNS)
+def _fitting(width: int, columns: list[_Column]) -> list[_Column]:
+    """Those that leave room for the names."""
     room = width - _PATH_WIDTH_MIN - _CULPRIT_WIDTH_MIN - 2
     while sum(column.width + 1 for column in columns) > room and any(column.rank for column in columns):
         columns.remove(max(columns, key=lambda column: column.rank))

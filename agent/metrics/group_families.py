@@ -32,6 +32,11 @@ def _quota_cores(view: View) -> Floats:
         return view.tick.cgroup.quota_ns / view.tick.cgroup.period_ns
 
 
+def _of_cpi(view: View, name: str) -> Floats:
+    nothing = np.full(len(view.tick.groups), np.nan)
+    return getattr(view.profile.cpi, name) if view.profile.cpi else nothing
+
+
 def _stall(resource: str, stall: str) -> Labels:
     return (("resource", resource), ("stall", stall))
 
@@ -135,6 +140,27 @@ GROUP_FAMILIES: tuple[Family, ...] = (
         "group_cpu_burst_seconds",
         "CFS burst: unused quota that may be saved up.",
         GroupColumn(lambda v: v.tick.cgroup.burst_ns / NS_PER_S),
+    ),
+    counter(
+        "group_cycles_total",
+        "CPU cycles, user and kernel, of the group and all below it; only where hardware counters are read ([cpi]).",
+        GroupColumn(lambda v: v.totals.cycles),
+    ),
+    counter("group_instructions_total", "Instructions, likewise.", GroupColumn(lambda v: v.totals.instructions)),
+    counter(
+        "group_llc_misses_total",
+        "Cache misses, likewise, as the PMU means it: of the last level on Intel, of the second on AMD.",
+        GroupColumn(lambda v: v.totals.llc_misses),
+    ),
+    gauge(
+        "group_usual_cycles_per_instruction_ratio",
+        "What is usual for the group, which cycles per instruction are compared with.",
+        GroupColumn(lambda v: _of_cpi(v, "usual_cycles_per_instruction")),
+    ),
+    gauge(
+        "group_deviation_cycles_per_instruction_ratio",
+        "Standard deviation of the usual cycles per instruction.",
+        GroupColumn(lambda v: _of_cpi(v, "deviation_cycles_per_instruction")),
     ),
     gauge("group_memory_bytes", "Memory charged to the group.", GroupColumn(lambda v: v.tick.cgroup.memory_bytes)),
     gauge(

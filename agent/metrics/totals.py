@@ -8,7 +8,7 @@ import numpy as np
 
 from agent.metrics.culprits import CulpritTotals, add_culprits, move_culprits, no_culprits
 from agent.metrics.rows import find_rows
-from agent.records import Floats, Ids, Tick
+from agent.records import CpiSample, Floats, Ids, Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,15 @@ class Totals:
     throttle_wait_ns: Floats
     throttle_events: Floats
     throttle_ns: Floats
+    cycles: Floats
+    instructions: Floats
+    llc_misses: Floats
     culprits: CulpritTotals
 
 
 def no_totals() -> Totals:
     none = np.empty(0)
-    return Totals(np.empty(0, np.uint64), none, none, none, none, none, none, no_culprits())
+    return Totals(np.empty(0, np.uint64), none, none, none, none, none, none, none, none, none, no_culprits())
 
 
 def add_tick(totals: Totals, tick: Tick, culprits_per_group: int) -> Totals:
@@ -35,6 +38,7 @@ def add_tick(totals: Totals, tick: Tick, culprits_per_group: int) -> Totals:
     ids, wait, throttle = tick.wait.ids, tick.wait, tick.throttle
     if not np.array_equal(totals.ids, ids):
         totals = _move(totals, ids)
+    cpi = tick.cpi or _not_counted(ids)
     return Totals(
         ids=ids,
         waits=_add(totals.waits, wait.count),
@@ -43,6 +47,9 @@ def add_tick(totals: Totals, tick: Tick, culprits_per_group: int) -> Totals:
         throttle_wait_ns=_add(totals.throttle_wait_ns, wait.throttle_ns),
         throttle_events=_add(totals.throttle_events, throttle.events),
         throttle_ns=_add(totals.throttle_ns, throttle.sum_ns),
+        cycles=_add(totals.cycles, cpi.cycles),
+        instructions=_add(totals.instructions, cpi.instructions),
+        llc_misses=_add(totals.llc_misses, cpi.llc_misses),
         culprits=add_culprits(totals.culprits, tick.culprits, ids, culprits_per_group),
     )
 
@@ -62,8 +69,16 @@ def _move(totals: Totals, ids: Ids) -> Totals:
         throttle_wait_ns=moved(totals.throttle_wait_ns),
         throttle_events=moved(totals.throttle_events),
         throttle_ns=moved(totals.throttle_ns),
+        cycles=moved(totals.cycles),
+        instructions=moved(totals.instructions),
+        llc_misses=moved(totals.llc_misses),
         culprits=move_culprits(totals.culprits, find_rows(ids, totals.ids), moved(totals.culprits.other_ns)),
     )
+
+
+def _not_counted(ids: Ids) -> CpiSample:
+    nothing = np.full(len(ids), np.nan)
+    return CpiSample(ids, nothing, nothing, nothing)
 
 
 def _add(total: Floats, delta: Floats) -> Floats:

@@ -9,6 +9,8 @@ from agent.records import (
     ZERO_BUCKET,
     CgroupSample,
     ClassSample,
+    CpiProfile,
+    CpiSample,
     CulpritSample,
     DeviceSample,
     Floats,
@@ -130,6 +132,7 @@ def tick_of(
             produced=390, consumed=380, dropped=10, sampled_out=0, unknown=1, own=5, events_lost=0,
             groups_refused=2, sampling=1, malformed=3, sketch_refused=4, pairs_refused=5, events={"files_refused": 7},
         ),
+        cpi=CpiSample(ids, rows * 2e9, rows * 1e9, rows * 1e6),
     )  # fmt: skip
 
 
@@ -147,6 +150,7 @@ def profile_of(groups: tuple[Group, ...]) -> Profile:
         cpu_p95_window_cores=rows / 5,
         main_culprit=(None,) * len(groups),
         counter_resets=9,
+        cpi=CpiProfile(rows, rows, rows + 1, rows / 10),
     )
 
 

@@ -68,6 +68,8 @@ def test_a_group_is_read_back_with_every_figure_in_base_units() -> None:
     assert got[of("group_wait_seconds_count", **a, wait="throttle")] > 0
     assert got[of("group_throttle_seconds_total", **a)] == 0.002
     assert got[of("group_cpu_quota_cores", **a)] == 0.5
+    assert got[of("group_cycles_total", **a)] == 4e9
+    assert got[of("group_usual_cycles_per_instruction_ratio", **a)] == 2
     assert got[of("group_pressure_seconds_total", **a, resource="memory", stall="full")] == 60 / 1e6
     assert got[of("node_pressure_seconds_total", resource="io", stall="some")] == 0.004
     assert got[of("agent_sample_age_seconds")] == 0.5

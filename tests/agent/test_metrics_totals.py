@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from agent.metrics.culprits import CANDIDATES_PER_NAME
 from agent.metrics.totals import Totals, add_tick, no_totals
-from agent.records import NOBODY_ID, CulpritSample, Tick
+from agent.records import NOBODY_ID, CpiSample, CulpritSample, Tick
 from tests.agent.metrics_samples import groups_of, tick_of
 
 GROUPS = groups_of(3)
@@ -37,6 +37,19 @@ def test_totals_are_the_sum_of_the_ticks() -> None:
     assert_array_equal(totals.waits, 3 * tick.wait.count)
     assert_array_equal(totals.contention_ns, 3 * tick.wait.contention_ns)
     assert_array_equal(totals.throttle_ns, 3 * tick.throttle.sum_ns)
+
+
+def test_what_was_counted_adds_up_over_the_ticks_that_know_it() -> None:
+    """In a tick that does not, the total stays; a group that was never counted has none."""
+    tick, totals = replace(tick_of(GROUPS), cpi=None), no_totals()
+    totals, ids = add_tick(totals, tick, 5), tick.wait.ids
+    assert np.isnan([totals.cycles, totals.instructions, totals.llc_misses]).all()
+    known, unknown = np.array([4e9, 0, np.nan]), np.full(3, np.nan)
+    for cycles in (known, unknown, known):
+        totals = add_tick(totals, replace(tick, cpi=CpiSample(ids, cycles, cycles / 2, cycles / 1000)), 5)
+    assert_allclose(totals.cycles, [8e9, 0, np.nan])
+    assert_allclose(totals.instructions, [4e9, 0, np.nan])
+    assert_allclose(totals.llc_misses, [8e6, 0, np.nan])
 
 
 def test_a_tick_that_does_not_know_leaves_the_total_and_a_total_never_known_stays_unknown() -> None:

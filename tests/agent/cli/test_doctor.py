@@ -36,6 +36,8 @@ def good_host(tmp_path: Path) -> Host:
         memory=V2,
         io=V2,
         unified=V2,
+        perf_event=V2,
+        perf_event_paranoid=2,
     )
 
 
@@ -158,3 +160,35 @@ def test_text_and_json_say_the_same() -> None:
             {"level": "degraded", "what": "b", "why": "because", "mend": "do this"},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("facts", "refused", "why", "mend"),
+    [
+        ({}, errno.ENOENT, "its hypervisor shows none (ENOENT)", "have the hypervisor pass a PMU on"),
+        ({}, errno.EOPNOTSUPP, "its hypervisor shows none (ENOTSUP)", "have the hypervisor pass a PMU on"),
+        ({"capabilities": frozenset(), "effective_uid": 7}, errno.EACCES, "user id 7 lacks CAP_PERFMON", "run as root"),
+        (
+            {"capabilities": frozenset({"CAP_PERFMON"}), "perf_event_paranoid": 3},
+            errno.EACCES,
+            "kernel.perf_event_paranoid = 3 wants CAP_SYS_ADMIN",
+            "sysctl kernel.perf_event_paranoid=2",
+        ),
+        ({}, errno.EPERM, "perf_event_open() is refused (EPERM)", "seccomp"),
+        ({}, errno.ENOSYS, "the kernel has no perf events", "CONFIG_PERF_EVENTS"),
+        ({"perf_event": None}, 0, "no cgroup hierarchy with perf_event", "mount"),
+    ],
+)
+def test_why_there_are_no_hardware_counters_is_said(
+    good_host: Host, facts: dict[str, Any], refused: int, why: str, mend: str
+) -> None:
+    found = findings(replace(good_host, **facts), ALL_FEATURES, None, None, counters_errno=refused)
+    finding = one([item for item in found if "cycles per instruction" in item.what], Level.DEGRADED)
+    assert why in finding.why
+    assert mend in finding.mend
+
+
+def test_hardware_counters_that_are_there_are_ok(good_host: Host) -> None:
+    found = findings(good_host, ALL_FEATURES, None, None, counters_errno=0)
+    (finding,) = (item for item in found if "cycles per instruction" in item.what)
+    assert finding.level is Level.OK

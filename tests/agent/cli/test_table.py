@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from agent.cli.log import log_line
 from agent.cli.table import HEADER_LINES, SortKey, View, shown_rows, table
 from agent.profiles.profile import Profiler
-from agent.records import Profile, Qos, Source, Tick
+from agent.records import CpiProfile, Profile, Qos, Source, Tick
 from tests.agent.ticks import S_NS, groups_of, tick_of
 
 NAN = float("nan")
@@ -61,6 +63,15 @@ def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
     tick, profile, _ = measured()
     row = row_of(table(tick, profile, View(160, None)), "/idle")
     assert row == ["/idle", "LS", "0.00", "0", "-", "-", "-", "-", "-", "-", "0.0", "-", "-", "-"]
+
+
+def test_cycles_per_instruction_have_a_column_only_where_they_are_counted() -> None:
+    tick, profile, _ = measured()
+    counted = replace(profile, cpi=CpiProfile(*[np.array([1.234, NAN, NAN])] * 4))
+    titles, web, batch, *_ = table(tick, counted, View(160, None))[HEADER_LINES - 1 :]
+    at = titles.index("CPI") + len("CPI")
+    assert "CPI" not in table(tick, profile, View(160, None))[HEADER_LINES - 1]
+    assert (web[at - 4 : at], batch[at - 4 : at]) == ("1.23", "   -")
 
 
 def test_the_header_says_where_the_figures_come_from_what_is_lost_and_what_the_agent_costs() -> None:
