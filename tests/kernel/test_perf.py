@@ -6,11 +6,13 @@ A page fault is an event that a program has as often as it is told to.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +21,13 @@ import numpy as np
 import pytest
 
 from agent.config import Config, parse_config
+from agent.discovery import Classifier
 from agent.host import Hierarchy, probe
 from agent.records import Group as RecordGroup
 from agent.records import Qos
+from agent.samples import cpi
 from agent.samples.cpi import KINDS, CpiReader, open_counters, refusal
+from agent.samples.sampler import Sampler
 from native.perf import CgroupCounters, Kind, PerfError
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Workloads
@@ -281,6 +286,7 @@ def test_groups_are_counted_from_their_first_tick_to_their_last(
     sample = reader.read(after)
     assert np.isnan(sample.cycles[1])
     assert sample.cycles[2] == few_more(500)
+    reader.read(groups_of("a", "b", "late"))
     assert caplog.messages == ["hardware counters are read of 2 groups, 1 are left out"]
 
     reader.choose_anew(lambda groups: [group for group in groups if group.path == "/b"])
@@ -304,3 +310,41 @@ def test_a_directory_that_was_made_anew_is_counted_anew(top: Group, workloads: W
     a.remove()
     reader.read(groups)
     assert np.isnan(reader.read(groups).cycles).all()
+
+
+def config_of(top: Group, name: str) -> Config:
+    """What lies in `top` is a service, and a rule is about that of this name."""
+    return parse_config(
+        f'[cpi]\nenabled = true\n[[class]]\nmatch = "/{top.path.name}/*"\nclass = "LS"\n'
+        f'[[rule]]\nname = "r"\nmatch = "/{top.path.name}/{name}"\nsignal = "wait_p99"\nthreshold = "2ms"\n',
+        "f",
+    )
+
+
+@needs("cgroup:cpu")
+def test_a_tick_has_what_was_counted_of_the_groups_that_rules_are_about(
+    tree: Group, hierarchy: Hierarchy, workloads: Workloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the rules become others. The groups are those of the cpu hierarchy, by the same names in this one."""
+    monkeypatch.setattr(cpi, "open_counters", lambda max_groups: CgroupCounters(SOFTWARE, max_groups))
+    mirror = Group(Path(hierarchy.mount) / tree.path.name, hierarchy.version)
+    with contextlib.ExitStack() as stack:
+        if mirror.path != tree.path:
+            mirror.path.mkdir()
+            stack.callback(mirror.remove)
+        for name in ("a", "b"):
+            tree.child(name)
+            (mirror.path / name).mkdir(exist_ok=True)
+        config = config_of(tree, "a")
+        sampler = stack.enter_context(contextlib.closing(Sampler(config, probe(), Classifier(config), None)))
+        sampler.read(time.monotonic_ns(), 1)
+        for counted, other in (("a", "b"), ("b", "a")):
+            config = config_of(tree, counted)
+            sampler.configure(config, Classifier(config))
+            sampler.read(time.monotonic_ns(), 1)
+            touch(workloads, Group(mirror.path / counted, mirror.version), 0, 500)
+            tick = sampler.read(time.monotonic_ns(), 1)
+            assert tick.cpi
+            faults = {group.path: tick.cpi.cycles[row] for row, group in enumerate(tick.groups)}
+            assert faults[f"/{tree.path.name}/{counted}"] == few_more(500)
+            assert np.isnan(faults[f"/{tree.path.name}/{other}"])

@@ -171,3 +171,30 @@ def test_a_finding_has_this_cause(
     (finding,) = world.control.decide(world.state, situation)[1].findings
     assert finding.cause is expected
     assert "of the time that it wanted to run; " in finding.reason
+
+
+RULE_OF_CPI = """
+[cpi]
+enabled = true
+[[rule]]
+name = "slowed"
+class = "LS"
+signal = "cpi_pct"
+threshold = "115%"
+window_s = 2
+"""
+
+
+def test_a_rule_can_watch_cycles_per_instruction_which_are_a_figure_of_the_groups_own() -> None:
+    """In per cent of the usual ones; a group that hardly waits is slowed down by a cache, whoever else ran."""
+    world = World(RULE_OF_CPI, GROUPS)
+    world.tick({WEB: Look(1.0, 0.1, contention_s=0.001, culprits={BATCH: 1})})
+    assert world.situation
+    state = world.control.initial()
+    for number in (7, 8):
+        profile = replace(world.situation.profile, cpi=profile_of((1.8, 1.2, 0.1)).cpi)
+        situation = replace(world.situation, tick=replace(world.situation.tick, number=number), profile=profile)
+        state, verdict = world.control.decide(state, situation)
+    (finding,) = verdict.findings
+    assert (finding.path, finding.cause) == ("/web", Cause.CACHE)
+    assert finding.value == pytest.approx(150)
