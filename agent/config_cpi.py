@@ -26,6 +26,15 @@ class CpiConfig(Section, frozen=True):
         int,
         Meta(ge=1000, le=10**12, description="A group with fewer tells nothing of caches.", extra={"unit": "/s"}),
     ] = 10_000_000
+    recent_ticks: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=600,
+            description="A group is slowed down if most of so many ticks were past its usual figure.",
+            extra={"unit": "ticks"},
+        ),
+    ] = 10
     usual_half_life_s: Annotated[
         float,
         Meta(

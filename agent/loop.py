@@ -119,6 +119,7 @@ class Agent:
             min_instructions_per_s=cpi.min_instructions_per_s,
             usual_half_life_s=cpi.usual_half_life_s,
             usual_after_ticks=cpi.usual_after_ticks,
+            recent_ticks=cpi.recent_ticks,
         )
 
     def _open_probe(self) -> Probe | None:

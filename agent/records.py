@@ -358,6 +358,8 @@ class CpiProfile:
     """Aligned with the groups of its tick. NaN: not known, or too few instructions to say."""
 
     cycles_per_instruction: Floats
+    low_cycles_per_instruction: Floats
+    """Of the last ticks, most had more: a spike does not show here."""
     llc_misses_per_1000_instructions: Floats
     usual_cycles_per_instruction: Floats
     """Of the group, before this tick; what it is compared with."""

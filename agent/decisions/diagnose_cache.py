@@ -1,6 +1,7 @@
 """Whether a service that is slow, and not because of the CPU, is so because batch work has the cache or the memory bus.
 
-    its cycles per instruction are past the usual by `cpi_deviations`    they are contended
+    its cycles per instruction are past the usual by `cpi_deviations`,   they are contended
+    in most of the last ticks
     BE has `be_cache_pct` of the cache, or of the bandwidth in use       it is BE that contends for them
 
 What is known must say so, all of it; if nothing is known, it is so by exclusion. Pure.
@@ -65,25 +66,25 @@ def judge_cache(
 
 @dataclass(frozen=True, slots=True)
 class _Cpi:
-    now: float
+    low: float
     usual: float
     deviation: float
 
     def __str__(self) -> str:
-        return f"{self.now:.3g} (usual {self.usual:.3g} \N{PLUS-MINUS SIGN} {self.deviation:.2g})"
+        return f"{self.low:.3g} (usual {self.usual:.3g} \N{PLUS-MINUS SIGN} {self.deviation:.2g})"
 
     def is_known(self) -> bool:
-        return not math.isnan(self.now) and not math.isnan(self.usual)
+        return not math.isnan(self.low) and not math.isnan(self.usual)
 
     def is_past(self, deviations: float) -> bool:
-        return self.now > self.usual + deviations * self.deviation
+        return self.low > self.usual + deviations * self.deviation
 
 
 def _cpi(row: int, tree: Tree, profile: Profile) -> _Cpi | None:
     """Of the group, or of the nearest above that is counted."""
     if (of := profile.cpi) is None:
         return None
-    figures = (of.cycles_per_instruction, of.usual_cycles_per_instruction, of.deviation_cycles_per_instruction)
+    figures = (of.low_cycles_per_instruction, of.usual_cycles_per_instruction, of.deviation_cycles_per_instruction)
     all_ = (_Cpi(*(float(column[counted]) for column in figures)) for counted in (row, *tree.above(row)))
     return next((cpi for cpi in all_ if cpi.is_known()), None)
 

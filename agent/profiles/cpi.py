@@ -14,22 +14,32 @@ from __future__ import annotations
 import numpy as np
 
 from agent.profiles.counters import rows_of, same
+from agent.profiles.window import Window
 from agent.records import CpiProfile, CpiSample, Floats, Ids
 
 _CLIP_DEVIATIONS = 2
 _DEVIATION_MIN_RATIO = 0.05
 """Of the mean, at least: a load that never varied is not unusual for its first change of 1 %."""
+_LOW_PERCENTILE = 20
 
 
 class CpiProfiler:
     """Remembers what is usual. `min_instructions_per_s`: with fewer nothing is known of the tick. `usual_after_ticks`:
-    so many must be known.
+    so many must be known. `recent_ticks`: those that `low_cycles_per_instruction` is of.
     """
 
-    def __init__(self, *, min_instructions_per_s: float, usual_half_life_s: float, usual_after_ticks: int) -> None:
+    def __init__(
+        self,
+        *,
+        min_instructions_per_s: float,
+        usual_half_life_s: float,
+        usual_after_ticks: int,
+        recent_ticks: int,
+    ) -> None:
         self._min_instructions_per_s = min_instructions_per_s
         self._half_life_s = usual_half_life_s
         self._after_ticks = usual_after_ticks
+        self._recent = Window(recent_ticks)
         self._ids: Ids = np.empty(0, np.uint64)
         self._ticks = self._mean = self._variance = np.empty(0)
 
@@ -42,9 +52,12 @@ class CpiProfiler:
         per_instruction = sample.cycles / instructions
         is_usual_known = self._ticks >= self._after_ticks
         usual, deviation = self._mean, self._deviation()
+        self._recent.push(sample.ids, per_instruction, 0.0)
+        low = np.where(np.isnan(per_instruction), np.nan, self._recent.percentile(_LOW_PERCENTILE))
         self._learn(per_instruction, is_usual_known, interval_s or 0.0)
         return CpiProfile(
             cycles_per_instruction=per_instruction,
+            low_cycles_per_instruction=low,
             llc_misses_per_1000_instructions=sample.llc_misses / instructions * 1000,
             usual_cycles_per_instruction=np.where(is_usual_known, usual, np.nan),
             deviation_cycles_per_instruction=np.where(is_usual_known, deviation, np.nan),

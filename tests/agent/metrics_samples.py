@@ -150,7 +150,7 @@ def profile_of(groups: tuple[Group, ...]) -> Profile:
         cpu_p95_window_cores=rows / 5,
         main_culprit=(None,) * len(groups),
         counter_resets=9,
-        cpi=CpiProfile(rows, rows, rows + 1, rows / 10),
+        cpi=CpiProfile(rows, rows, rows, rows + 1, rows / 10),
     )
 
 

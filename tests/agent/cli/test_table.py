@@ -67,7 +67,7 @@ def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
 
 def test_cycles_per_instruction_have_a_column_only_where_they_are_counted() -> None:
     tick, profile, _ = measured()
-    counted = replace(profile, cpi=CpiProfile(*[np.array([1.234, NAN, NAN])] * 4))
+    counted = replace(profile, cpi=CpiProfile(*[np.array([1.234, NAN, NAN])] * 5))
     titles, web, batch, *_ = table(tick, counted, View(160, None))[HEADER_LINES - 1 :]
     at = titles.index("CPI") + len("CPI")
     assert "CPI" not in table(tick, profile, View(160, None))[HEADER_LINES - 1]

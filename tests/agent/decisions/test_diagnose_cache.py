@@ -42,8 +42,8 @@ def profile_of(cpi: tuple[float, float, float] | None) -> Profile:
     assert world.situation
     if cpi is None:
         return world.situation.profile
-    columns = [np.array([value, NAN, NAN, NAN]) for value in cpi]
-    return replace(world.situation.profile, cpi=CpiProfile(columns[0], np.full(4, NAN), columns[1], columns[2]))
+    now, usual, deviation = (np.array([value, NAN, NAN, NAN]) for value in cpi)
+    return replace(world.situation.profile, cpi=CpiProfile(now, now, np.full(4, NAN), usual, deviation))
 
 
 def cache_of(rest: tuple[float, float] | None, partitions: Mapping[int, tuple[float, float]]) -> CacheProfile:

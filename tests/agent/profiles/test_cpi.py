@@ -25,7 +25,9 @@ def sample_of(cpis: dict[int, float], instructions: float = 1e9, misses: float =
 
 
 def profiler() -> CpiProfiler:
-    return CpiProfiler(min_instructions_per_s=1e6, usual_half_life_s=HALF_LIFE_S, usual_after_ticks=AFTER)
+    return CpiProfiler(
+        min_instructions_per_s=1e6, usual_half_life_s=HALF_LIFE_S, usual_after_ticks=AFTER, recent_ticks=5
+    )
 
 
 def after(profiler: CpiProfiler, cpis: list[float]) -> CpiProfile:
@@ -52,6 +54,15 @@ def test_of_too_few_instructions_or_a_tick_of_unknown_length_nothing_is_known(
     profile = profiler().update(sample_of({1: 1.5}, instructions), interval_s)
     assert_allclose(profile.cycles_per_instruction, [NAN])
     assert_allclose(profile.llc_misses_per_1000_instructions, [NAN])
+
+
+def test_what_most_of_the_last_ticks_were_past_is_told_while_the_group_runs() -> None:
+    """A spike is not, nor is anything of a tick that says nothing."""
+    of = profiler()
+    assert after(of, [1.0, 2.0, 1.0, 2.0, 1.0]).low_cycles_per_instruction[0] == pytest.approx(1.0)
+    assert after(of, [2.0, 2.0, 2.0]).low_cycles_per_instruction[0] == pytest.approx(1.8)
+    assert after(of, [2.0, 2.0]).low_cycles_per_instruction[0] == pytest.approx(2.0)
+    assert math.isnan(after(of, [NAN]).low_cycles_per_instruction[0])
 
 
 def test_what_is_usual_is_known_after_so_many_ticks_that_say_something() -> None:
