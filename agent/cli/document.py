@@ -59,6 +59,7 @@ def _groups(tick: Tick, profile: Profile) -> list[dict[str, Any]]:
         _wholes(cgroup.memory_bytes),
         _decimals(profile.io_read_bytes_per_s),
         _decimals(profile.io_write_bytes_per_s),
+        *_cpi(profile),
         strict=True,
     )
     return [
@@ -73,9 +74,19 @@ def _groups(tick: Tick, profile: Profile) -> list[dict[str, Any]]:
             "memory_bytes": memory_bytes,
             "io_read_bytes_per_s": read_per_s,
             "io_write_bytes_per_s": write_per_s,
+            "cycles_per_instruction": cpi,
+            "llc_misses_per_1000_instructions": misses,
         }
-        for group, cores, waits, throttles, culprit, memory_bytes, read_per_s, write_per_s in columns
+        for group, cores, waits, throttles, culprit, memory_bytes, read_per_s, write_per_s, cpi, misses in columns
     ]
+
+
+def _cpi(profile: Profile) -> tuple[list[float | None], list[float | None]]:
+    """Cycles and cache misses per instruction and per 1000."""
+    if profile.cpi is None:
+        return [None] * len(profile.groups), [None] * len(profile.groups)
+    of = profile.cpi
+    return _decimals(of.cycles_per_instruction, 3), _decimals(of.llc_misses_per_1000_instructions, 3)
 
 
 def _culprits(tick: Tick) -> list[dict[str, Any]]:

@@ -1,11 +1,14 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from agent.cli.document import document
 from agent.host import Host, probe
 from agent.profiles.profile import Profiler
-from agent.records import Source
+from agent.records import CpiProfile, Source
 from tests.agent.ticks import S_NS, groups_of, tick_of
 
 NAN = float("nan")
@@ -88,3 +91,16 @@ def test_what_the_source_does_not_know_is_null_and_never_zero_or_nan(tmp_path: P
     assert result["groups"][0]["wait"]["contention_ns"] is None
     assert result["groups"][0]["throttle"] == {"events": None, "sum_ns": None, "p99_ns": None}
     assert result["groups"][0]["cpu_used_cores"] is None
+
+
+def test_hardware_counters_are_null_where_they_are_not_read(tmp_path: Path) -> None:
+    groups = groups_of({1: "/a", 2: "/b"})
+    tick = tick_of(groups)
+    profile = Profiler(1).update(tick)
+    column = np.array([1.2345, NAN])
+    counted = replace(profile, cpi=CpiProfile(column, column, column * 2, column, column))
+    shown = [
+        [(group["cycles_per_instruction"], group["llc_misses_per_1000_instructions"]) for group in of["groups"]]
+        for of in (document(tick, each, nowhere(tmp_path)) for each in (profile, counted))
+    ]
+    assert shown == [[(None, None), (None, None)], [(1.234, 2.469), (None, None)]]
