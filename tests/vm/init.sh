@@ -36,7 +36,7 @@ for folder in run tmp dev/shm; do mount -t tmpfs tmpfs /root/$folder; done
 mount -t devpts devpts /root/dev/pts
 if [ "$cgroups" = v1 ]; then
 	mount -t tmpfs tmpfs /root/sys/fs/cgroup
-	for controller in cpu cpuacct cpuset freezer memory blkio net_cls; do
+	for controller in cpu cpuacct cpuset freezer memory blkio net_cls perf_event; do
 		mkdir /root/sys/fs/cgroup/$controller
 		mount -t cgroup -o $controller cgroup /root/sys/fs/cgroup/$controller
 	done
