@@ -25,7 +25,7 @@ TRIAL_NAME, ALIAS = "slackwater-try", "slackwater"
 def capture(rtnl: Rtnetlink, ifindex: int) -> Parts:
     """All parts from the root down, as they are built; without what is at the ingress. OSError."""
     qdiscs = [comparable(part) for part in rtnl.parts("qdisc", ifindex) if part.parent != INGRESS]
-    classes = [part.plain for part in rtnl.parts("class", ifindex) if part.kind in _MADE_BY_HAND]
+    classes = [part.plain for part in rtnl.parts("class", ifindex) if _is_made_by_hand(part)]
     found = [*_downwards([*qdiscs, *classes])]
     parents = [part.handle for part in found if part.handle and _may_have_filters(part)]
     filters = [comparable(part) for parent in dict.fromkeys(parents) for part in rtnl.parts("filter", ifindex, parent)]
@@ -101,6 +101,11 @@ def _build(rtnl: Rtnetlink, ifindex: int, parts: Parts) -> None:
             rtnl.add(ifindex, askable(part), replaces=part.what == "qdisc")
         except OSError as err:
             raise OSError(err.errno or 0, f"{part.what} {part.kind}: {err.strerror}") from err
+
+
+def _is_made_by_hand(part: Part) -> bool:
+    """hfsc has one more, which stands for the qdisc itself."""
+    return part.kind in _MADE_BY_HAND and part.handle & 0xFFFF != 0
 
 
 def _comes_by_itself(part: Part) -> bool:

@@ -67,9 +67,12 @@ def run(*commands: str) -> str:
 
 
 def state(device: str) -> str:
-    """Qdiscs, classes and filters of a device as tc prints them, without counts: what must be the same afterwards."""
+    """Qdiscs, classes and filters of a device as tc prints them, without counts and flows: what must be the same
+    afterwards.
+    """
     said = [run(f"tc {what} show dev {device}") for what in ("qdisc", "class", "filter")]
-    return re.sub(r" direct_packets_stat \d+", "", "\n".join([*said, run(f"tc filter show dev {device} ingress")]))
+    said.append(run(f"tc filter show dev {device} ingress"))
+    return re.sub(r" direct_packets_stat \d+|^class (cake|fq_codel|sfq) .*\n", "", "\n".join(said), flags=re.MULTILINE)
 
 
 def ifindex(device: str) -> int:

@@ -139,6 +139,18 @@ def _no_cgroup2() -> str | None:
     return None if namespaces.unified_mount() else "no cgroup2 is mounted"
 
 
+def _no_bond() -> str | None:
+    """Nor VLANs."""
+    from tests.kernel import namespaces
+
+    try:
+        with namespaces.inside(namespaces.new_namespace()):
+            namespaces.run("ip link add bond0 type bond", "ip link add link bond0 name bond0.5 type vlan id 5")
+    except (OSError, AssertionError) as err:
+        return str(err)
+    return None
+
+
 def _no_net_cls() -> str | None:
     """Of a v1 host without cgroup2."""
     return (
@@ -160,6 +172,7 @@ def _no_unthrottle_by(method: str) -> str | None:
 
 CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _no_root,
+    "bond": _no_bond,
     "bpf": _no_bpf,
     "cgroup:cpu": _no_cpu_controller,
     "cgroup:perf_event": _no_perf_event,

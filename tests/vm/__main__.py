@@ -15,7 +15,7 @@ from tests.vm.fetch import VmError
 from tests.vm.kernels import KERNELS, Kernel
 from tests.vm.machines import NONE, Machine
 
-DEFAULT_TESTS = ("tests/kernel", "tests/vm/test_support.py")
+DEFAULT_TESTS = ("tests/kernel", "tests/system/test_network_devices.py", "tests/vm/test_support.py")
 SHORT_TESTS = (*DEFAULT_TESTS, "-m", "short")
 SHORT_RDT_TESTS = ("tests/kernel/test_resctrl.py", "tests/kernel/test_rdt.py", DEFAULT_TESTS[-1], "-m", "short")
 LIMIT_S = 600

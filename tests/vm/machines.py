@@ -152,7 +152,7 @@ SHORT = ("l3", "cdp", "amd")
 SHORT_KERNEL = "6.12"
 
 EVERY_GUEST_HAS = frozenset(
-    {"root", "bpf", "cgroup:cpu", "cgroup:perf_event", "cpus:2", "fentry", "kprobe", "machine", "net"}
+    {"root", "bond", "bpf", "cgroup:cpu", "cgroup:perf_event", "cpus:2", "fentry", "kprobe", "machine", "net"}
 )
 
 
