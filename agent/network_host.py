@@ -51,8 +51,9 @@ def _tried(rtnl: Rtnetlink) -> dict[str, str]:
 
     if attempt("htb", htb.root()):
         rates = tc_options.htb_class(HtbRates(_BYTES_PER_S, _BYTES_PER_S), 1_500)
-        rtnl.add(_LOOPBACK, Part("class", "htb", htb.HANDLE | 1, ROOT, options=rates))
-        attempt("tbf", Part("qdisc", "tbf", 0, htb.HANDLE | 1, options=tc_options.tbf(_BYTES_PER_S, 1_500)))
+        for minor, kind, options in ((1, "tbf", tc_options.tbf(_BYTES_PER_S, 1_500)), (2, "fq_codel", b"")):
+            rtnl.add(_LOOPBACK, Part("class", "htb", htb.HANDLE | minor, ROOT, options=rates))
+            attempt(kind, Part("qdisc", kind, 0, htb.HANDLE | minor, options=options))
         with NetClassifier(1, 1) as classifier:
             options = tc_options.bpf_filter(classifier.program_fd, "slackwater")
             attempt("bpf", Part("filter", "bpf", 1, htb.HANDLE, 1 << 16 | ALL_PROTOCOLS, options))

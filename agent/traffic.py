@@ -26,6 +26,7 @@ CLASS_MINORS = {"system": 2, "LS": 3, "BE": 4}
 MODULES = {
     "htb": "sch_htb",
     "tbf": "sch_tbf",
+    "fq_codel": "sch_fq_codel",
     "bpf": "cls_bpf",
     "clsact": "sch_ingress",
     "u32": "cls_u32",

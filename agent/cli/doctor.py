@@ -199,7 +199,8 @@ def _no_probe(host: Host, error: str | None) -> Iterator[Finding]:
 _NEEDED_FOR = {
     "sch_htb": "classes of devices: no device is shaped",
     "cls_bpf": "the classifier: no device is shaped",
-    "sch_tbf": "limits of containers",
+    "sch_tbf": "limits of containers, and large packets of batch work cut into those of the link",
+    "sch_fq_codel": "flows of a class apart from one another: they share one queue",
     "ifb": "limits of what containers send, and takeover",
     "sch_ingress": "limits of what containers send",
     "cls_u32": "limits of what containers send",
