@@ -47,7 +47,7 @@ from agent.records import Group, NetworkProfile, Profile, Tick
 from agent.samples.node import root_is_read_only
 from agent.samples.settings import SettingsReader
 from agent.samples.topology import TopologyReader
-from agent.status import HistoryStatus, StatusFile, device_statuses, knobs_that_differ, sli_statuses
+from agent.status import HistoryStatus, StatusFile, device_statuses, knobs_that_differ, sends_of, sli_statuses
 from native.probe import Throttle
 
 if TYPE_CHECKING:
@@ -314,6 +314,7 @@ class Enforcer:
             holds=self._holds,
             knobs=knobs_that_differ(self._knobs(), self._paths, self._network.names if self._network else {}),
             devices=device_statuses(self._seen),
+            sends_bytes_per_s=sends_of(self._seen, self._paths),
             slis=sli_statuses(self._config.slis, self._slis),
             history=history,
         )

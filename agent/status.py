@@ -127,6 +127,8 @@ class Status(_Part, frozen=True):
     """The last ones, the newest last."""
     history: HistoryStatus | None
     devices: tuple[DeviceStatus, ...] = ()
+    sends_bytes_per_s: dict[str, float] = {}
+    """Of groups that have sent by these devices in the last tick, by path."""
 
 
 def knobs_that_differ(
@@ -163,6 +165,12 @@ def device_statuses(network: NetworkProfile | None) -> tuple[DeviceStatus, ...]:
         )
         for device in (network.devices if network else ())
     )
+
+
+def sends_of(network: NetworkProfile | None, paths: Mapping[int, str]) -> dict[str, float]:
+    """What groups send, without those that send nothing. Bytes per s."""
+    rates = network.group_bytes_per_s if network else {}
+    return {stored(paths[group_id]): rate for group_id, rate in rates.items() if rate and group_id in paths}
 
 
 class SliSource(Protocol):
@@ -235,6 +243,7 @@ class StatusFile:
         slis: tuple[SliStatus, ...],
         history: HistoryStatus | None,
         devices: tuple[DeviceStatus, ...] = (),
+        sends_bytes_per_s: dict[str, float] | None = None,
     ) -> None:
         """To be called every tick. `knobs`: see `knobs_that_differ`."""
         now = self._clock()
@@ -255,6 +264,7 @@ class StatusFile:
             decisions=tuple(self._decisions),
             history=history,
             devices=devices,
+            sends_bytes_per_s=sends_bytes_per_s or {},
         )
         try:
             write_atomically(self._path, self._temporary, msgspec.json.encode(status))

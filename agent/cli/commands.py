@@ -29,6 +29,7 @@ from agent.control import Enforce
 from agent.errors import ConfigError, HostError, SlackwaterError, UsageError
 from agent.history.entries import Moment, clock_now
 from agent.host import Host, probe
+from agent.status import Life, Status, life_of, read_status
 
 if TYPE_CHECKING:
     from agent.records import Profile, Tick
@@ -299,9 +300,17 @@ def _live(world: World, config: Config, sort: str, filter_text: str) -> None:
     messages = LastMessage(logging.WARNING)
     logging.basicConfig(handlers=[messages])
     keys = Keys(sort=next(key for key in SORT_KEYS if key == sort), filter=filter_text)
-    view = LiveTable(sys.stdout, sys.stdin.fileno(), keys, messages)
+    view = LiveTable(sys.stdout, sys.stdin.fileno(), keys, messages, lambda: _status_of_who_enforces(world))
     with world.agent(config, world.host(), view.on_tick, quick_first_tick=True) as agent:
         view.stop = agent.stop
         agent.add_reader(view.keys_fd, view.on_keys)
         with view.screen():
             agent.run()
+
+
+def _status_of_who_enforces(world: World) -> Status | None:
+    """None: nobody does, or it cannot be read."""
+    with contextlib.suppress(HostError):
+        status = read_status(world.status_path)
+        return status if status and life_of(status, world.clock()) is Life.RUNNING else None
+    return None

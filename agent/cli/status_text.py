@@ -34,7 +34,7 @@ def lines(status: Status | None, life: Life, now: Moment, path: Path, width: int
         yield "nothing holds it"
     yield from _knobs(status)
     for device in status.devices:
-        yield _device(device)
+        yield device_line(device)
     for sli in status.slis:
         yield _sli(sli)
     if status.history:
@@ -107,7 +107,7 @@ def _left_behind(status: Status) -> Iterator[str]:
         yield "it had changed no setting when it last wrote"
 
 
-def _device(device: DeviceStatus) -> str:
+def device_line(device: DeviceStatus) -> str:
     """va: 1 Gbit/s; system 1.2 Mbit/s, LS 200 Mbit/s, BE 100 Mbit/s (12 dropped)"""
     link = "speed not known" if device.link_bytes_per_s is None else format_quantity(device.link_bytes_per_s, RATE)
     if not device.is_ours:

@@ -8,13 +8,13 @@ take 3.4 ms, as a table of the rich library 48 ms (2026-11-22, development machi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from agent.cli.text import ABSENT, decimal, duration, fitted, percent, ratio, size
+from agent.cli.text import ABSENT, bits_per_s, decimal, duration, fitted, percent, ratio, size
 from agent.discovery.rules import glob_regex
 from agent.records import Profile, Source, Tick
 from agent.units import NS_PER_S
@@ -35,6 +35,10 @@ class View:
     filter: str = ""
     """A glob on the path if it begins with "/", else a part of the path."""
     footer: str = ""
+    devices: tuple[str, ...] = ()
+    """A line for each network device that is shaped; they stand below the header."""
+    sends_bytes_per_s: Mapping[str, float] | None = None
+    """Of groups, by path; None: the network is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +77,18 @@ _COLUMNS = (
 
 
 def table(tick: Tick, profile: Profile, view: View, previous: Tick | None = None) -> list[str]:
-    """The lines of the whole screen, HEADER_LINES before the first row. `previous`, the tick before, tells the cost."""
-    columns = _fitting(view.width, [each for each in _COLUMNS if each.title != "CPI" or profile.cpi])
+    """The lines of the whole screen: HEADER_LINES and those of devices before the first row. `previous`, the tick
+    before, tells the cost.
+    """
+    columns = _fitting(view, profile)
     spare = max(view.width - sum(column.width + 1 for column in columns) - 1, 10)
     rows = shown_rows(tick, profile, view)
-    room = len(rows) if view.height is None else max(view.height - HEADER_LINES - 1, 1)
+    room = len(rows) if view.height is None else max(view.height - HEADER_LINES - len(view.devices) - 1, 1)
     longest = max((len(tick.groups[row].path) for row in rows[:room]), default=0)
     path_width = min(max(longest, len("group")), spare * 3 // 5)
     culprit_width = spare - path_width
     titles = " ".join(column.title.rjust(column.width) for column in columns)
-    lines = [*header(tick, profile, previous), f"{'group':{path_width}} {titles} culprit"]
+    lines = [*header(tick, profile, previous), *view.devices, f"{'group':{path_width}} {titles} culprit"]
     for row in rows[:room]:
         cells = " ".join(column.cell(tick, profile, row).rjust(column.width) for column in columns)
         culprit = fitted(_culprit(tick, profile, row), culprit_width)
@@ -138,9 +144,12 @@ def _culprit(tick: Tick, profile: Profile, row: int) -> str:
     return "(itself)" if culprit.id == tick.groups[row].id else culprit.path
 
 
-def _fitting(width: int, columns: list[_Column]) -> list[_Column]:
-    """Those that leave room for the names."""
-    room = width - _PATH_WIDTH_MIN - _CULPRIT_WIDTH_MIN - 2
+def _fitting(view: View, profile: Profile) -> list[_Column]:
+    """The columns that are known here, and leave room for the names."""
+    columns = [column for column in _COLUMNS if column.title != "CPI" or profile.cpi]
+    if (sends := view.sends_bytes_per_s) is not None:
+        columns.append(_Column("bit/s", 5, 1, lambda t, p, i: bits_per_s(sends.get(t.groups[i].path, math.nan))))
+    room = view.width - _PATH_WIDTH_MIN - _CULPRIT_WIDTH_MIN - 2
     while sum(column.width + 1 for column in columns) > room and any(column.rank for column in columns):
         columns.remove(max(columns, key=lambda column: column.rank))
     return columns

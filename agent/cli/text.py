@@ -9,6 +9,7 @@ from agent.config_explain import one_line
 
 ABSENT = "-"
 _DURATIONS = (("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9))
+_BIT_RATES = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9))
 _SIZES = (("B", 1.0), ("KiB", 2.0**10), ("MiB", 2.0**20), ("GiB", 2.0**30), ("TiB", 2.0**40))
 
 
@@ -20,6 +21,11 @@ def duration(value_ns: float) -> str:
 def size(value_bytes: float) -> str:
     """Bytes in binary units."""
     return _scaled(value_bytes, _SIZES, 1024)
+
+
+def bits_per_s(value_bytes_per_s: float) -> str:
+    """Bytes per second as bits: 95M."""
+    return _scaled(value_bytes_per_s * 8, _BIT_RATES, 1000)
 
 
 def _scaled(value: float, units: tuple[tuple[str, float], ...], step: int) -> str:

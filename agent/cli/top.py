@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from agent.cli.status_text import device_line
 from agent.cli.table import HEADER_LINES, SortKey, View, table
 from agent.cli.terminal import draw, read_keys, whole_screen
 from agent.config_explain import one_line
 from agent.records import Profile, Tick
+from agent.status import Status
 
 _SORT_OF_KEY: dict[str, SortKey] = {"w": "wait", "c": "cpu", "t": "throttle", "n": "name"}
 _HELP = "w wait  c cpu  t throttle  n name  / filter  q quit"
@@ -65,12 +67,22 @@ class LastMessage(logging.Handler):
 class LiveTable:
     """Shows each tick on a terminal. `stop` is called when the user quits."""
 
-    def __init__(self, out: TextIO, keys_fd: int, keys: Keys, messages: LastMessage) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        keys_fd: int,
+        keys: Keys,
+        messages: LastMessage,
+        status: Callable[[], Status | None] = lambda: None,
+    ) -> None:
+        """`status`: of the agent that enforces, None: there is none; it knows what goes over the network."""
         self.keys_fd = keys_fd
         self.stop: Callable[[], None] = lambda: None
         self._out = out
         self._keys = keys
         self._messages = messages
+        self._status = status
+        self._running: Status | None = None
         self._shown: tuple[Tick, Profile] | None = None
         self._previous: Tick | None = None
 
@@ -81,6 +93,7 @@ class LiveTable:
     def on_tick(self, tick: Tick, profile: Profile) -> None:
         self._previous = self._shown[0] if self._shown else None
         self._shown = tick, profile
+        self._running = self._status()
         self._draw()
 
     def on_keys(self) -> None:
@@ -96,9 +109,14 @@ class LiveTable:
     def _draw(self) -> None:
         size = os.get_terminal_size(self.keys_fd)  # `_out` may be given up (agent/loop.py)
         footer = "  ".join(part for part in (self._keys.footer, self._messages.text) if part)
+        devices: tuple[str, ...] = ()
         if self._shown is None:
             lines = ["slackwater: the first tick is being measured", footer]
         else:
-            view = View(size.columns or 80, size.lines or 24, self._keys.sort, self._keys.filter, footer)
+            sends = None
+            if self._running and self._running.devices:
+                devices, sends = tuple(map(device_line, self._running.devices)), self._running.sends_bytes_per_s
+            width, height = size.columns or 80, size.lines or 24
+            view = View(width, height, self._keys.sort, self._keys.filter, footer, devices, sends)
             lines = table(*self._shown, view, self._previous)
-        draw(self._out, lines, bold_line=HEADER_LINES - 1)
+        draw(self._out, lines, bold_line=HEADER_LINES - 1 + len(devices))

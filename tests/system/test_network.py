@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.paths import status_path
+from agent.status import read_status
 from tests.kernel.namespaces import run, state
 from tests.kernel.needs import needs
 from tests.system.command import Running, running, slackwater, wait_for
@@ -60,6 +62,10 @@ def test_batch_work_gives_way_and_comes_back(link: Link) -> None:
         begin_s = wait_for(lambda: time.monotonic() if ls_sends(link) else None, "services send")
         wait_for(lambda: link.be_mbit() == LINK_MBIT * 10 // 100 or None, "the low bound")
         down_s = time.monotonic() - begin_s
+        status = read_status(status_path())
+        assert status
+        assert status.sends_bytes_per_s[f"/{link.name}/ls"] > 0.5 * LINK_MBIT * 125_000
+        assert "device va: 190 Mbit/s; system" in slackwater("status").stdout
         transfer.wait()
         begin_s = time.monotonic()
         wait_for(lambda: link.be_mbit() == LINK_MBIT * 40 // 100 or None, "the high bound")

@@ -59,6 +59,19 @@ def test_a_row_has_what_is_known_of_the_group() -> None:
     assert row_of(lines, "/batch")[-2:] == ["100%", "(itself)"]
 
 
+def test_where_the_network_is_shaped_devices_have_a_line_and_groups_what_they_send() -> None:
+    """A group that sends nothing, or is not known there, has a dash."""
+    tick, profile, before = measured()
+    view = View(
+        180, None, devices=("device eth0: 1 Gbit/s",), sends_bytes_per_s={"/system.slice/web.service": 12_500_000}
+    )
+    lines = table(tick, profile, view, before)
+    assert lines[HEADER_LINES - 1] == "device eth0: 1 Gbit/s"
+    assert lines[HEADER_LINES].split()[-2:] == ["bit/s", "culprit"]
+    assert row_of(lines, "/system")[-2] == "100M"
+    assert row_of(lines, "/batch")[-2] == "-"
+
+
 def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
     tick, profile, _ = measured()
     row = row_of(table(tick, profile, View(160, None)), "/idle")
