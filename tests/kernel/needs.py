@@ -164,6 +164,10 @@ def _no_perf_event() -> str | None:
     return None if probe().perf_event else "no cgroup hierarchy with perf_event is mounted"
 
 
+def _no_tun() -> str | None:
+    return None if Path("/dev/net/tun").exists() else "no /dev/net/tun"
+
+
 def _no_unthrottle_by(method: str) -> str | None:
     with Probe.open(ProbeOptions(unthrottle=method)) as probe:
         found = probe.features
@@ -191,4 +195,5 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "resctrl:mba": partial(_no_cpu_flag, "mba"),
     "resctrl:mbps": partial(_no_cpu_flag, "mba", "cqm_mbm_local", vendor="GenuineIntel"),
     "resctrl:monitor": partial(_no_cpu_flag, "cqm_llc"),
+    "tun": _no_tun,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -61,10 +62,8 @@ link_rate = "{LINK_MBIT} Mbit/s"
 
     def be_mbit(self) -> int | None:
         """The ceil of batch work, as tc says; None: the device is not shaped."""
-        for line in run("tc class show dev va").splitlines():
-            if line.startswith("class htb 51ac:4 "):
-                return int(line.split(" ceil ")[1].split("Mbit")[0])
-        return None
+        found = re.search(r"^class htb 51ac:4 .* ceil (\d+)Mbit", run("tc class show dev va"), re.MULTILINE)
+        return int(found[1]) if found else None
 
     def wait_until_shaped(self) -> None:
         wait_for(self.be_mbit, "the device is shaped")

@@ -67,6 +67,7 @@ def set_speed(device: str, mbit: int) -> None:
         fcntl.ioctl(sock, SIOCETHTOOL, request)
 
 
+@needs("tun")
 def test_a_device_that_changes_its_speed_is_followed(link: Link) -> None:
     run("ip tuntap add tap0 mode tap", "ip addr add 10.99.0.1/24 dev tap0", "ip link set tap0 up")
     set_speed("tap0", 100)
