@@ -105,7 +105,9 @@ class NetworkStages:
         """Of this tick; None: it could not be read, which is said once."""
         try:
             self._executor.watch()
-            profile = self._profiler.update(self._sampler.read(self._config.network, groups, time.monotonic_ns()))
+            own_classes = self._executor.own_classes
+            sample = self._sampler.read(self._config.network, groups, own_classes, time.monotonic_ns())
+            profile = self._profiler.update(sample)
         except OSError as err:
             if self._failed != err.strerror:
                 log.error("the network cannot be read: %s", err.strerror)

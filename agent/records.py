@@ -290,6 +290,8 @@ class NetworkSample:
     group_bytes: Mapping[int, int]
     """By group id: sent on all devices that are ours, since the agent knows the group."""
     group_packets: Mapping[int, int]
+    group_drops: Mapping[int, int] = field(default_factory=dict)
+    """Packets that a group's own limit dropped; of what shares a class only the class knows."""
 
 
 @dataclass(frozen=True, slots=True)

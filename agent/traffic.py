@@ -85,6 +85,16 @@ class Link:
     alias: str
 
 
+def root_of(parts: tuple[Part, ...]) -> Part | None:
+    """None: the device has none (it was never up)."""
+    return next((part for part in parts if part.what == "qdisc" and part.parent == ROOT), None)
+
+
+def ifb_name(ifindex: int) -> str:
+    """Of the IFB through which comes in what comes in by this device."""
+    return f"slw{ifindex}"
+
+
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, payload) of each netlink attribute (struct nlattr); flags in the type are left out."""
     at = 0

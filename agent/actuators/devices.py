@@ -25,12 +25,11 @@ from agent.actuators.qdisc_tree import (
     is_our_ifb,
     put_back,
     remove_trial,
-    root_of,
 )
 from agent.actuators.report import Fate, Restored
 from agent.control import Knob
 from agent.rtnetlink import Rtnetlink, own_namespace
-from agent.traffic import ALL_PROTOCOLS, INGRESS, INGRESS_FILTERS, MAJOR, ROOT, Link, Part
+from agent.traffic import ALL_PROTOCOLS, INGRESS, INGRESS_FILTERS, MAJOR, ROOT, Link, Part, ifb_name, root_of
 
 _CLSACT = Part("qdisc", "clsact", INGRESS & 0xFFFF0000, INGRESS)
 _GONE = frozenset({errno.ENODEV, errno.ENXIO})
@@ -90,7 +89,7 @@ class Devices:
         makes = entry.makes_ingress if entry.takes_ingress else not has_ingress
         self._announce(replace(entry, takes_ingress=True, makes_ingress=makes))
         self._remove_ifb(link.ifindex)
-        ifb = self.rtnl.add_ifb(_ifb_name(link.ifindex), ALIAS)
+        ifb = self.rtnl.add_ifb(ifb_name(link.ifindex), ALIAS)
         if not has_ingress:
             self.rtnl.add(link.ifindex, _CLSACT)
         with contextlib.suppress(OSError):
@@ -203,7 +202,7 @@ class Devices:
             self.rtnl.delete(what.ifindex, qdiscs[0])
 
     def _ifb_of(self, ifindex: int) -> int | None:
-        name = _ifb_name(ifindex)
+        name = ifb_name(ifindex)
         ours = (link.ifindex for link in self.rtnl.links() if is_our_ifb(link, name))
         return next(ours, None)
 
@@ -216,10 +215,6 @@ class Devices:
 
 def has_our_root(qdiscs: Parts) -> bool:
     return any(is_ours(part) for part in qdiscs if part.parent == ROOT)
-
-
-def _ifb_name(ifindex: int) -> str:
-    return f"slw{ifindex}"
 
 
 def _redirect(ifb: int | None = None) -> Part:

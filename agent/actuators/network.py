@@ -108,6 +108,11 @@ class NetworkExecutor:
         entries = {ifindex: self._devices.entry(ifindex) for ifindex in self._devices}
         return {ifindex: entry.name for ifindex, entry in entries.items() if entry}
 
+    @property
+    def own_classes(self) -> Mapping[int, int]:
+        """Class -> the group whose own it is."""
+        return {htb.group_class_id(limits.minor): group_id for group_id, limits in self._limits.items()}
+
     def adopt(self, entries: Iterable[DeviceEntry]) -> tuple[Restored, ...]:
         """Give back what a dead predecessor had."""
         return self._devices.adopt(entries)

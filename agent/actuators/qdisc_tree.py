@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.actuators.qdisc_bytes import askable, comparable
 from agent.rtnetlink import Rtnetlink
-from agent.traffic import INGRESS, ROOT, Link, Part
+from agent.traffic import INGRESS, ROOT, Link, Part, root_of
 
 Parts = tuple[Part, ...]
 
@@ -30,11 +30,6 @@ def capture(rtnl: Rtnetlink, ifindex: int) -> Parts:
     parents = [part.handle for part in found if part.handle and _may_have_filters(part)]
     filters = [comparable(part) for parent in dict.fromkeys(parents) for part in rtnl.parts("filter", ifindex, parent)]
     return (*found, *sorted(filters, key=lambda part: part.handle if _is_u32_node(part) else 0))
-
-
-def root_of(parts: Parts) -> Part | None:
-    """None: the device has none (it was never up)."""
-    return next((part for part in parts if part.what == "qdisc" and part.parent == ROOT), None)
 
 
 def is_kernels_own(parts: Parts) -> bool:

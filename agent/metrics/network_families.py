@@ -48,13 +48,18 @@ NETWORK_FAMILIES: tuple[Family, ...] = (
         _groups(lambda sample: sample.group_packets),
     ),
     counter(
+        "group_network_dropped_packets_total",
+        "Packets that a group's own limit dropped; those of a group without one are in its class.",
+        _groups(lambda sample: sample.group_drops),
+    ),
+    counter(
         "network_class_sent_bytes_total",
         "Sent by a class of the devices that the agent shapes, since it shapes them.",
         *(_class(name, lambda of_class: of_class.sent_bytes) for name in NETWORK_CLASSES),
     ),
     counter(
         "network_class_dropped_packets_total",
-        "Packets of a class that found its queue full.",
+        "Packets of a class that its queues dropped.",
         *(_class(name, lambda of_class: of_class.dropped_packets) for name in NETWORK_CLASSES),
     ),
     gauge(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from agent.config_network import NetworkConfig
 from agent.host import Host
 from agent.records import ClassSample, DeviceSample, Group, NetworkSample
 from agent.rtnetlink import Rtnetlink
 from agent.samples.files import read_file
-from agent.traffic import CLASS_MINORS, MAJOR, ROOT, Link, Part
+from agent.traffic import CLASS_MINORS, MAJOR, Link, Part, ifb_name, root_of
 from native.net import NetClassifier
 
 FOLLOW_EVERY_READS = 5
@@ -59,19 +61,10 @@ class NetworkSampler:
         self.veths: dict[int, tuple[int, ...]] = {}
         """Group id -> the host's side of the veths of its own network namespace."""
 
-    def devices(self, config: NetworkConfig) -> tuple[DeviceSample, ...]:
-        """Those that are chosen, and those with a root of ours. OSError."""
-        links, qdiscs = self._rtnl.links(), self._rtnl.qdiscs()
-        chosen = choose(links, config.devices, self._rtnl.default_devices())
-        roots = {ifindex: part for ifindex, parts in qdiscs.items() for part in parts if part.parent == ROOT}
-        return tuple(
-            self._device(link, link.ifindex in chosen, roots.get(link.ifindex), config)
-            for link in links
-            if link.ifindex in chosen or _is_ours(roots.get(link.ifindex))
-        )
-
-    def read(self, config: NetworkConfig, groups: tuple[Group, ...], now_ns: int) -> NetworkSample:
-        """Everything now. OSError."""
+    def read(
+        self, config: NetworkConfig, groups: tuple[Group, ...], own_classes: Mapping[int, int], now_ns: int
+    ) -> NetworkSample:
+        """Everything now. `own_classes`: class of HTB -> the group whose own it is. OSError."""
         self._reads += 1
         if groups is not self._groups or not self.socket_ids or self._reads % FOLLOW_EVERY_READS == 0:
             self._groups = groups
@@ -86,21 +79,47 @@ class NetworkSampler:
             if known:
                 group_bytes[group_id] = sum(sent_bytes for sent_bytes, _ in known)
                 group_packets[group_id] = sum(packets for _, packets in known)
-        return NetworkSample(now_ns, self.devices(config), group_bytes, group_packets)
+        links, qdiscs = self._rtnl.links(), self._rtnl.qdiscs()
+        drops: Counter[int] = Counter()
+        devices = []
+        chosen = choose(links, config.devices, self._rtnl.default_devices())
+        for link in links:
+            queues = qdiscs.get(link.ifindex, ())
+            classes = self._rtnl.parts("class", link.ifindex) if is_ours(queues) else ()
+            leaves = leaves_of(classes, queues)
+            drops.update({own_classes[leaf]: of.dropped_packets for leaf, of in leaves.items() if leaf in own_classes})
+            if link.ifindex in chosen or classes:
+                devices.append(self._device(link, link.ifindex in chosen, config, queues, classes_of(classes, leaves)))
+        drops.update(self._container_drops(links, qdiscs))
+        return NetworkSample(now_ns, tuple(devices), group_bytes, group_packets, drops)
 
-    def _device(self, link: Link, is_chosen: bool, root: Part | None, config: NetworkConfig) -> DeviceSample:
-        parts = self._rtnl.parts("class", link.ifindex) if _is_ours(root) else ()
+    def _container_drops(self, links: tuple[Link, ...], qdiscs: Mapping[int, tuple[Part, ...]]) -> Counter[int]:
+        """By the limits on their veths, and on the IFBs through which they send."""
+        drops: Counter[int] = Counter()
+        by_name = {link.name: link.ifindex for link in links}
+        for group_id, veths in self.veths.items():
+            for ifindex in (*veths, *(by_name.get(ifb_name(veth), 0) for veth in veths)):
+                root = root_of(qdiscs.get(ifindex, ()))
+                if root and root.handle == _OURS and root.kind == "tbf" and root.stats:
+                    drops[group_id] += root.stats.dropped_packets
+        return drops
+
+    def _device(
+        self,
+        link: Link,
+        is_chosen: bool,
+        config: NetworkConfig,
+        queues: tuple[Part, ...],
+        classes: Mapping[str, ClassSample],
+    ) -> DeviceSample:
+        root = root_of(queues)
         return DeviceSample(
             ifindex=link.ifindex,
             name=link.name,
             is_chosen=is_chosen,
             link_bytes_per_s=config.link_bytes_per_s or self._rtnl.speed_bytes_per_s(link.name),
             whole=_counters(root) if root and root.kind != "noqueue" else None,
-            classes={
-                _CLASS_NAMES[part.handle]: counters
-                for part in parts
-                if part.handle in _CLASS_NAMES and (counters := _counters(part))
-            },
+            classes=classes,
         )
 
     def _follow(self, groups: tuple[Group, ...]) -> None:
@@ -138,9 +157,43 @@ def _top(link: Link, by_index: Mapping[int, Link]) -> Link:
     return master if master is not None and master.kind in ("bond", "team") else link
 
 
-def _is_ours(root: Part | None) -> bool:
-    """An HTB that shapes a device; not the TBF of a container's limit."""
+def is_ours(queues: tuple[Part, ...]) -> bool:
+    """An HTB that shapes the device; not the TBF of a container's limit."""
+    root = root_of(queues)
     return root is not None and root.handle == _OURS and root.kind == "htb"
+
+
+def leaves_of(classes: tuple[Part, ...], queues: tuple[Part, ...]) -> dict[int, ClassSample]:
+    """Classes that have a queue, by handle. What its queues dropped the class does not know: the lowest does. Pure."""
+    found = {}
+    for part in classes:
+        counters = _counters(part)
+        if part.parent not in _CLASS_NAMES or counters is None:
+            continue
+        outer = _queue_at(part.handle, queues)
+        lowest = (_queue_at(outer.handle | 1, queues) if outer else None) or outer  # of batch work there are two
+        dropped = lowest.stats.dropped_packets if lowest and lowest.stats else counters.dropped_packets
+        found[part.handle] = replace(counters, dropped_packets=dropped)
+    return found
+
+
+def _queue_at(parent: int, queues: tuple[Part, ...]) -> Part | None:
+    return next((queue for queue in queues if queue.parent == parent), None)
+
+
+def classes_of(classes: tuple[Part, ...], leaves: Mapping[int, ClassSample]) -> dict[str, ClassSample]:
+    """Those that hold all of a kind, by name: HTB counts what they send, but not what waits and is dropped. Pure."""
+    found = {}
+    for part in classes:
+        counters = _counters(part) if part.handle in _CLASS_NAMES else None
+        if counters:
+            within = [leaves[leaf.handle] for leaf in classes if leaf.parent == part.handle and leaf.handle in leaves]
+            found[_CLASS_NAMES[part.handle]] = replace(
+                counters,
+                dropped_packets=sum(leaf.dropped_packets for leaf in within),
+                backlog_bytes=sum(leaf.backlog_bytes for leaf in within),
+            )
+    return found
 
 
 def _counters(part: Part) -> ClassSample | None:

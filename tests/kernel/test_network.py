@@ -23,8 +23,11 @@ from agent import tc_options
 from agent.actuators.htb import NetClass, Shares
 from agent.actuators.journal import Journal
 from agent.actuators.network import Member, NetworkExecutor
+from agent.config_network import NetworkConfig
 from agent.control import Intent, Knob, KnobValue, Outcome, Result
+from agent.host import probe
 from agent.rtnetlink import Rtnetlink
+from agent.samples.network import NetworkSampler
 from agent.traffic import ALL_PROTOCOLS, Part
 from native.net import NetClassifier
 from native.probe import enable_run_stats
@@ -312,6 +315,27 @@ def test_what_a_container_sends_through_the_host_is_in_its_class(bench: Bench) -
         sends(bench, "for _ in range(10): say()", None)
     assert class_packets("40") - before == 10
     os.close(inner)
+
+
+def test_what_a_class_and_a_limit_drop_and_hold_back_is_counted(bench: Bench) -> None:
+    """Where it is counted differs between queues: HTB's own classes do not know it."""
+    sampler = NetworkSampler(bench.rtnl, bench.classifier, probe(), lambda groups: {})
+    bench.shape(100, 50)
+    bench.set(Knob.SEND, MBIT, "be")
+    flood = f"iperf3 -u -P 20 -b 5M -t 20 -c {bench.pair.far_address}"
+    bench.pair.serve()
+    process = bench.pair.start(flood, bench.group("be"))
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        sample = sampler.read(NetworkConfig(devices=("va",)), (), bench.executor.own_classes, time.monotonic_ns())
+        classes = sample.devices[0].classes
+        if sample.group_drops[bench.id("be")] and classes["BE"].backlog_bytes and classes["BE"].dropped_packets:
+            break
+        time.sleep(0.05)
+    process.kill()
+    assert sample.group_drops[bench.id("be")] > 0
+    assert (classes["BE"].dropped_packets > 0, classes["BE"].backlog_bytes > 0) == (True, True)
+    assert (classes["LS"].dropped_packets, classes["LS"].backlog_bytes) == (0, 0)
 
 
 FOREIGN = {
