@@ -38,17 +38,18 @@ class Firing:
     group: Group
     row: int
     value: float
-    """The q-th percentile, in `rule.dimension.unit`."""
+    """The q-th percentile, in `rule.dimension.unit`; NaN: the window has no sample any more."""
     is_fresh: bool
     """There is a sample in this tick."""
 
     @property
     def reason(self) -> str:
         rule = self.rule
-        return (
-            f"rule {rule.name}: {rule.signal} was past {format_quantity(rule.threshold, rule.dimension)} for most of "
-            f"{rule.window_s:g} s (percentile {rule.percentile:g}: {format_quantity(self.value, rule.dimension)})"
-        )
+        past = f"rule {rule.name}: {rule.signal} was past {format_quantity(rule.threshold, rule.dimension)}"
+        if math.isnan(self.value):
+            return f"{past}, and is not known since {rule.window_s:g} s"
+        seen = format_quantity(self.value, rule.dimension)
+        return f"{past} for most of {rule.window_s:g} s (percentile {rule.percentile:g}: {seen})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,8 @@ def test_it_says_what_it_saw() -> None:
     feed.samples(*[BAD] * 4)
     expected = "rule slow: wait_p99 was past 2 ms for most of 4 s (percentile 20: 9 ms)"
     assert feed.firing[0].reason == expected
+    feed.samples(*[NAN] * 4)
+    assert feed.firing[0].reason == "rule slow: wait_p99 was past 2 ms, and is not known since 4 s"
 
 
 @pytest.mark.parametrize("percentile", [1, 20, 49])
