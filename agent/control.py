@@ -229,6 +229,9 @@ class Finding:
     is_fresh: bool = True
     """False: the signal is absent now, or what tells its cause. The rule still fires, but nothing more is done because
     of it."""
+    is_past: bool = True
+    """False: the last sample is not past the threshold, though most of the window is. What was done last may have been
+    enough, so nothing more is done."""
 
 
 @dataclass(frozen=True, slots=True)

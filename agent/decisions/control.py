@@ -219,6 +219,7 @@ def _finding(firing: Firing, found: Found) -> Finding:
         reason=f"{firing.reason}; {found.why}",
         controllers=rule.controllers,
         is_fresh=firing.is_fresh and found.is_fresh,
+        is_past=firing.is_past,
     )
 
 

@@ -41,6 +41,8 @@ class Firing:
     """The q-th percentile, in `rule.dimension.unit`; NaN: the window has no sample any more."""
     is_fresh: bool
     """There is a sample in this tick."""
+    is_past: bool
+    """And it is past the threshold."""
 
     @property
     def reason(self) -> str:
@@ -107,7 +109,14 @@ class Rule:
         if not fires.any():
             return after, ()
         return after, tuple(
-            Firing(self, tick.groups[row], row, self._percentile(samples[i]), not math.isnan(values[i]))
+            Firing(
+                self,
+                tick.groups[row],
+                row,
+                value=self._percentile(samples[i]),
+                is_fresh=not math.isnan(values[i]),
+                is_past=bool(values[i] > self.threshold),
+            )
             for i, row in zip(np.flatnonzero(fires).tolist(), state.rows[fires].tolist(), strict=True)
         )
 

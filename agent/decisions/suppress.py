@@ -95,6 +95,8 @@ class Suppress:
             return settings.ladder.down(stand, situation.clear_s), None
         if not any(finding.is_fresh for finding in ours):
             return stand, Hold(self.name, f"{ours[0].signal} of {ours[0].path} is absent")
+        if not any(finding.is_fresh and finding.is_past for finding in ours):
+            return stand, None
         if settings.room is None and self._needs_room(stand, settings):
             return stand, Hold(self.name, "the use of the machine or of a BE group is not known")
         used_cores = settings.room.be_used_cores if settings.room else math.nan

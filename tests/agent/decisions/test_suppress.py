@@ -34,6 +34,16 @@ def test_priority_comes_first_and_cpu_time_one_settling_time_later() -> None:
     assert quota_cores(world) is not None
 
 
+def test_the_next_step_waits_while_the_last_sample_is_good() -> None:
+    """The window still holds what was before the last step: that is no reason for another one."""
+    world = World(RULE.replace("window_s = 4", "window_s = 10"))
+    world.ticks(5, WAITING)
+    assert world.ticks(7, QUIET)[-1].findings
+    assert (world.value(BATCH, Knob.IDLE), quota_cores(world)) == (1, None)
+    world.ticks(1, WAITING)
+    assert quota_cores(world) is not None
+
+
 def test_a_limit_goes_down_in_steps_while_services_wait_and_never_below_its_floor() -> None:
     world = World()
     seen: list[float] = []
