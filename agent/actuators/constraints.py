@@ -68,6 +68,10 @@ def _resolved(goals: Mapping[Key, KnobValue], view: View) -> tuple[dict[Key, Kno
     refused = {key: why for key, value in goals.items() if (why := _never(key, value, view))}
     final = {**view.current, **_released(view)}
     final.update((key, value) for key, value in goals.items() if key not in refused)
+    for key in goals.keys() - refused.keys():
+        if why := _below_floor(key, final, view):
+            refused[key] = why
+            final[key] = _released(view).get(key, view.current[key])
     groups = sorted({group_id for group_id, _ in final}, key=lambda group_id: view.depth.get(group_id, 0))
     for group_id in groups:
         for knob, law in _LAWS:
@@ -102,14 +106,15 @@ def _never(key: Key, value: KnobValue, view: View) -> str | None:
         return f"its owner set a quota of {base} us, which is raised but never taken away"
     if key[1] is Knob.CPUSET and value == () and base != ():
         return "a set of CPUs is never emptied"
-    if key[1] in view.strict and isinstance(value, int):
-        return _below_floor(key[0], value, view)
     return None
 
 
-def _below_floor(group_id: int, quota_us: int, view: View) -> str | None:
+def _below_floor(key: Key, final: Mapping[Key, KnobValue], view: View) -> str | None:
     """A quota on v1 that would have to take a child's below the kernel's minimum with it."""
-    for (child, knob), child_us in view.current.items():
+    group_id, quota_us = key[0], final[key]
+    if key[1] is not Knob.QUOTA or Knob.QUOTA not in view.strict or not isinstance(quota_us, int):
+        return None
+    for (child, knob), child_us in final.items():
         if knob is not Knob.QUOTA or child_us is None or group_id not in _ancestors(child, view):
             continue
         if quota_us * view.period_us[child] // view.period_us[group_id] < QUOTA_US_MIN:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.actuators.constraints import Key, View, Write, plan
+from agent.actuators.constraints import Key, Plan, View, Write, plan
 from agent.actuators.knobs import QUOTA_US_MAX
 from agent.control import CGROUP_KNOBS, Knob, KnobValue
 from tests.agent.actuators.kernel_model import CPUS, Kernel, Node, Refused
@@ -132,3 +132,18 @@ def test_no_plan_is_refused_and_all_goes_back(data: st.DataObject) -> None:
         k: v for k, v in found.items() if k not in lost
     }
     assert agent.base.keys() <= lost
+
+
+def test_a_quota_goes_back_to_what_it_was_together_with_one_below_that_had_none() -> None:
+    """v1: 1000 of 50000 us leaves no quota for a period of 10000 us below it, but there the limit ends as well."""
+    view = View(
+        current={(1, Knob.QUOTA): 5_000, (2, Knob.QUOTA): 1_000},
+        base={(1, Knob.QUOTA): 1_000, (2, Knob.QUOTA): None},
+        depth={1: 1, 2: 2},
+        parent={2: 1},
+        period_us={1: 50_000, 2: 10_000},
+        strict=frozenset({Knob.QUOTA}),
+    )
+    planned = plan({(1, Knob.QUOTA): 1_000, (2, Knob.QUOTA): None}, view)
+    assert planned == Plan((Write(2, Knob.QUOTA, None), Write(1, Knob.QUOTA, 1_000)), {})
+    assert (1, Knob.QUOTA) in plan({(1, Knob.QUOTA): 1_000}, view).refused
