@@ -16,7 +16,7 @@ from agent.actuators import net_cls
 from agent.actuators.devices import Devices
 from agent.actuators.executor import Executor
 from agent.actuators.htb import NetClass, Shares
-from agent.actuators.journal import DeviceEntry
+from agent.actuators.journal_records import DeviceEntry
 from agent.actuators.network import Member, NetworkExecutor
 from agent.actuators.report import Restored
 from agent.config import Config

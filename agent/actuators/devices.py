@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from agent import tc_options
 from agent.actuators.htb import is_ours
-from agent.actuators.journal import DeviceEntry, Journal
+from agent.actuators.journal import Journal
+from agent.actuators.journal_records import DeviceEntry
 from agent.actuators.qdisc_tree import (
     ALIAS,
     Parts,

@@ -21,7 +21,8 @@ from agent.actuators import constraints, journal
 from agent.actuators.cgroup import Gone, Group, Hierarchies, Unsupported
 from agent.actuators.constraints import Key, View, Write
 from agent.actuators.holdings import Held, Holdings
-from agent.actuators.journal import Contents, DeviceEntry, Entry, Journal, Lock
+from agent.actuators.journal import Journal, Lock
+from agent.actuators.journal_records import Contents, DeviceEntry, Entry, ResctrlEntry
 from agent.actuators.report import Fate, Report, Restored
 from agent.actuators.view import look
 from agent.actuators.writer import Writer, refused
@@ -44,6 +45,8 @@ class Executor:
         """What a predecessor had left, and what became of it."""
         self.devices: tuple[DeviceEntry, ...] = ()
         """Network devices that it had left: for actuators/network.py to put back."""
+        self.resctrl: tuple[ResctrlEntry, ...] = ()
+        """The same: for actuators/resctrl.py."""
 
     @classmethod
     def open(cls, host: Host, journal_path: Path, now_ns: Callable[[], int] = time.monotonic_ns) -> Executor:
@@ -162,6 +165,7 @@ class Executor:
             self._held.states[key] = KnobState(held.base, held.current)
         self.recovered = Report((*report.items, *lost), left.notes)
         self.devices = tuple(left.devices.values())
+        self.resctrl = tuple(left.resctrl.values())
 
     def _adopted(self, key: Key, entry: Entry) -> Restored | None:
         """None: it is held now; else why not."""

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.actuators.cgroup import Gone, Group, Unsupported
-from agent.actuators.journal import Entry, Journal, Key
+from agent.actuators.journal import Journal
+from agent.actuators.journal_records import Entry, KnobKey
 from agent.control import Knob, KnobState, KnobValue
 from agent.units import NS_PER_S
 
@@ -43,17 +44,17 @@ class Held:
         return text == self.text or (text in by_idle and text in self.entry.wrote)
 
 
-class Holdings(dict[Key, Held]):
+class Holdings(dict[KnobKey, Held]):
     """Held knobs by group and knob."""
 
     def __init__(self, journal: Journal, now_ns: Callable[[], int]) -> None:
         super().__init__()
         self.journal = journal
-        self.states: dict[Key, KnobState] = {}
+        self.states: dict[KnobKey, KnobState] = {}
         """Of those held, and of those left to their owners."""
         self.foreign_writes_max = FOREIGN_WRITES_MAX
         self._now_ns = now_ns
-        self._foreign_ns: dict[Key, deque[int]] = {}
+        self._foreign_ns: dict[KnobKey, deque[int]] = {}
 
     def announce(self, group: Group, knob: Knob, base: str, wrote: tuple[str, ...]) -> Held:
         """One of `wrote` is about to be written. OSError: it is not on record, and must not be."""
@@ -71,7 +72,7 @@ class Holdings(dict[Key, Held]):
         else:
             self.states[held.entry.key] = KnobState(held.base, held.current)
 
-    def free(self, key: Key) -> None:
+    def free(self, key: KnobKey) -> None:
         """Nothing of ours is on it."""
         del self[key]
         self.states.pop(key, None)

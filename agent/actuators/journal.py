@@ -6,6 +6,7 @@ agent, not the machine.
     0b1d93aa {"group": 81, "knob": "quota", "free": true}
     7c1be214 {"device": 3, "namespace": 4026531840, "name": "eth0", "base": [["qdisc", "fq", ...]], ...}
     a2f6e7d1 {"device": 3, "free": true}
+    58d02c4e {"resctrl": "/sys/fs/resctrl", "mounts": false, "groups": ["slackwater-BE"], "cells": []}
 
 The first word is the CRC-32 of the rest. A record that announces a write stands before the write is done, so that
 whatever is in a file is its base, or on record, or a foreigner's. A last line that is not whole announced a write that
@@ -20,75 +21,15 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.control import Knob
+from agent.actuators.journal_records import AnyEntry, Contents, Key, announcing, contents, freeing, replayed
 from agent.errors import HostError
-from agent.traffic import Part
 
 FORMAT = 1
 RECORDS_MAX = 4_096
 """Then what still counts is written to a new file: 4096 lines are about 0.7 MB."""
-
-Key = tuple[int, Knob]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A knob that is not (or perhaps not) as its owner left it. Texts as in agent.actuators.knobs."""
-
-    group_id: int
-    directory_id: int
-    """Inode of the directory that has the file: on v1 that of another hierarchy has its own."""
-    path: str
-    knob: Knob
-    base: str
-    """As it was found."""
-    wrote: tuple[str, ...]
-    """All that may be there if nobody else wrote: what we put there before and what we are about to."""
-
-    @property
-    def key(self) -> Key:
-        return self.group_id, self.knob
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceEntry:
-    """A network device that is not (or perhaps not) as its owner left it."""
-
-    ifindex: int
-    namespace: int
-    """Inode of its network namespace."""
-    name: str
-    base: tuple[Part, ...]
-    """Its qdiscs, classes and filters as they were found, without those at the ingress."""
-    takes_root: bool = False
-    takes_ingress: bool = False
-    """A filter of ours sends what comes in to an IFB of ours."""
-    makes_ingress: bool = False
-    """The ingress qdisc is ours, too."""
-    is_returning: bool = False
-    """It is being put back: what is there may be a part of it."""
-
-    @property
-    def key(self) -> int:
-        return self.ifindex
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """A journal as it was found. `notes`: what is wrong with it, a sentence each."""
-
-    entries: Mapping[Key, Entry] = field(default_factory=dict)
-    devices: Mapping[int, DeviceEntry] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    is_damaged: bool = False
-
-    @property
-    def all(self) -> tuple[Entry | DeviceEntry, ...]:
-        return (*self.entries.values(), *self.devices.values())
 
 
 class Lock:
@@ -121,24 +62,27 @@ class Lock:
 class Journal:
     """Written by the one that has the lock."""
 
-    def __init__(self, path: Path, boot_id: str, entries: Iterable[Entry | DeviceEntry]) -> None:
+    def __init__(self, path: Path, boot_id: str, entries: Iterable[AnyEntry]) -> None:
         """Begin anew with these entries; what else the file held is gone. OSError."""
         self._path = path
         self._boot_id = boot_id
         self._fd = -1
-        self._live: dict[Key | int, Entry | DeviceEntry] = {entry.key: entry for entry in entries}
+        self._live: dict[Key, AnyEntry] = {entry.key: entry for entry in entries}
         self.rewrite()
 
-    def announce(self, entry: Entry | DeviceEntry) -> None:
+    def announce(self, entry: AnyEntry) -> None:
         """What it tells of is about to be written. OSError: it must not be."""
-        self._append(_record(entry))
+        self._append(announcing(entry))
         self._live[entry.key] = entry
 
-    def free(self, key: Key | int) -> None:
+    def free(self, key: Key) -> None:
         """Nothing of ours is there any more."""
-        what = {"device": key} if isinstance(key, int) else {"group": key[0], "knob": key[1]}
-        self._append(what | {"free": True})
+        self._append(freeing(key))
         self._live.pop(key, None)
+
+    def entry(self, key: Key) -> AnyEntry | None:
+        """What is on record of it."""
+        return self._live.get(key)
 
     def compact(self) -> None:
         """When it has grown long; to be called when all announced writes are done."""
@@ -148,7 +92,7 @@ class Journal:
     def rewrite(self) -> None:
         """What counts, in a new file in place of the old. OSError: the old one stands."""
         header = {"format": FORMAT, "boot": self._boot_id, "pid": os.getpid()}
-        lines = [_line(header), *(_line(_record(entry)) for entry in self._live.values())]
+        lines = [_line(header), *(_line(announcing(entry)) for entry in self._live.values())]
         new = self._path.with_name(self._path.name + ".new")
         new.unlink(missing_ok=True)
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -202,62 +146,7 @@ def read(path: Path, boot_id: str) -> Contents:
     if header is not None and header.get("boot", boot_id) != boot_id:
         return Contents(notes=("it is of another boot: there is nothing left of what it tells",))
     good = [record for record in records if record]
-    return Contents(_replayed(good), _replayed_devices(good), tuple(notes), damaged > 0)
-
-
-def _replayed(records: Iterable[Mapping[str, Any]]) -> dict[Key, Entry]:
-    entries: dict[Key, Entry] = {}
-    for record in records:
-        if "knob" not in record:
-            continue
-        key = record["group"], Knob(record["knob"])
-        if "free" in record:
-            entries.pop(key, None)
-            continue
-        entries[key] = Entry(
-            group_id=record["group"],
-            directory_id=record["directory"],
-            path=record["path"],
-            knob=Knob(record["knob"]),
-            base=record["base"],
-            wrote=tuple(record["wrote"]),
-        )
-    return entries
-
-
-def _replayed_devices(records: Iterable[Mapping[str, Any]]) -> dict[int, DeviceEntry]:
-    devices: dict[int, DeviceEntry] = {}
-    for record in records:
-        if "device" not in record:
-            continue
-        if "free" in record:
-            devices.pop(record["device"], None)
-            continue
-        flags = {name: record[name] for name in _DEVICE_FLAGS}
-        base = tuple(
-            Part(what, kind, handle, parent, info, bytes.fromhex(options), chain)
-            for what, kind, handle, parent, info, options, chain in record["base"]
-        )
-        devices[record["device"]] = DeviceEntry(record["device"], record["namespace"], record["name"], base, **flags)
-    return devices
-
-
-_DEVICE_FLAGS = ("takes_root", "takes_ingress", "makes_ingress", "is_returning")
-
-
-def _record(entry: Entry | DeviceEntry) -> dict[str, Any]:
-    if isinstance(entry, DeviceEntry):
-        parts = [(p.what, p.kind, p.handle, p.parent, p.info, p.options.hex(), p.chain) for p in entry.base]
-        flags = {name: getattr(entry, name) for name in _DEVICE_FLAGS}
-        return {"device": entry.ifindex, "namespace": entry.namespace, "name": entry.name, "base": parts, **flags}
-    return {
-        "group": entry.group_id,
-        "directory": entry.directory_id,
-        "path": entry.path,
-        "knob": entry.knob,
-        "base": entry.base,
-        "wrote": entry.wrote,
-    }
+    return contents(replayed(good), tuple(notes), is_damaged=damaged > 0)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

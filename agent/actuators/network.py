@@ -22,7 +22,8 @@ from agent import tc_options
 from agent.actuators import htb
 from agent.actuators.devices import Devices, Refused, has_our_root
 from agent.actuators.htb import GroupLimit, NetClass, Shares
-from agent.actuators.journal import DeviceEntry, Journal
+from agent.actuators.journal import Journal
+from agent.actuators.journal_records import DeviceEntry
 from agent.actuators.report import Fate, Restored
 from agent.actuators.shaper import Shape, Shaper
 from agent.control import DEVICE_KNOBS, Intent, Knob, KnobState, KnobValue, Outcome, Result

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.actuators import journal
-from agent.actuators.journal import RECORDS_MAX, Entry, Journal, Lock, read
+from agent.actuators.journal import RECORDS_MAX, Journal, Lock, read
+from agent.actuators.journal_records import Contents, Entry
 from agent.control import Knob
 from agent.errors import HostError
 
@@ -46,7 +47,7 @@ LIVE = {
 
 def test_what_was_announced_and_not_freed_is_read_again(path: Path) -> None:
     written(path)
-    assert read(path, BOOT) == journal.Contents(LIVE)
+    assert read(path, BOOT) == Contents(LIVE)
 
 
 def test_a_path_that_is_not_utf8_survives(path: Path) -> None:
@@ -103,9 +104,9 @@ def test_a_journal_of_an_unknown_format_is_one_line_and_stays(path: Path, monkey
 
 
 def test_none_is_empty(path: Path) -> None:
-    assert read(path, BOOT) == journal.Contents()
+    assert read(path, BOOT) == Contents()
     path.touch()
-    assert read(path, BOOT) == journal.Contents()
+    assert read(path, BOOT) == Contents()
 
 
 def test_a_long_one_is_written_anew_with_what_counts(path: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_full_file_system_leaves_whole_records(path: Path, monkeypatch: pytest
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             record.announce(entry(9))
     record.announce(entry(10))
-    assert read(path, BOOT) == journal.Contents({**LIVE, (10, Knob.QUOTA): entry(10)})
+    assert read(path, BOOT) == Contents({**LIVE, (10, Knob.QUOTA): entry(10)})
 
 
 def test_one_without_a_record_is_removed_at_the_end(path: Path) -> None:
