@@ -44,6 +44,7 @@ from agent.history.writer import HistoryWriter
 from agent.host import Host
 from agent.paths import journal_path, status_path
 from agent.records import Group, NetworkProfile, Profile, Tick
+from agent.recovery import recovered
 from agent.samples.node import root_is_read_only
 from agent.samples.settings import SettingsReader
 from agent.samples.topology import TopologyReader
@@ -84,7 +85,7 @@ class Enforcer:
         try:
             self._executor = self._stack.enter_context(Executor.open(self._host, journal_path()))
             self._stack.callback(self._take_back)
-            _say("a predecessor's", self._recovered())
+            _say("a predecessor's", recovered(self._executor, self._host))
             self._executor.tolerate(self._config.enforce.foreign_writes_per_min)
             self._open_network(self._config)
             self._open_history()
@@ -166,16 +167,6 @@ class Enforcer:
 
     def _knobs(self) -> dict[tuple[int, Knob], KnobState]:
         return {**self._executor.knobs, **(self._network.knobs if self._network else {})}
-
-    def _recovered(self) -> Report:
-        """What a predecessor had left, devices too."""
-        report = self._executor.recovered
-        if self._executor.devices or (self._host.net_cls and not self._host.unified):
-            # here: who has nothing to do with the network does not pay for it
-            from agent.network import restore_network
-
-            report = Report((*report.items, *restore_network(self._executor, self._host)), report.notes)
-        return report
 
     def _open_network(self, config: Config) -> None:
         """Begin, go on otherwise, or give everything back. SlackwaterError: nothing is new."""

@@ -180,6 +180,17 @@ class Group:
         """Thread ids of the group."""
         return {int(word) for word in self.read("tasks").split()}
 
+    def monitoring(self) -> list[Group]:
+        """The groups of counters in it; none on a machine without."""
+        path = self.path / "mon_groups"
+        try:
+            names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self.tree.lost(error, path) from error
+        return [self.tree.group(str(Path(self.name) / "mon_groups" / name)) for name in names]
+
     def assign(self, tasks: Callable[[], Iterable[int]], settle_s: float = SETTLE_S) -> Moved:
         """Move the threads that `tasks` lists, and ask it again until two passes in a row find all of them here.
 
@@ -188,18 +199,18 @@ class Group:
         """
         moved = gone = clean = 0
         for _ in range(PASSES_MAX):
-            outside = set(tasks()) - self.tasks()
-            there = sum(self._move(outside))
-            moved, gone = moved + there, gone + len(outside) - there
-            clean = clean + 1 if there == 0 else 0
+            found = self.move(set(tasks()) - self.tasks())
+            moved, gone = moved + found.moved, gone + found.gone
+            clean = clean + 1 if found.moved == 0 else 0
             if clean == 2:
                 return Moved(moved, gone)
             time.sleep(settle_s)
         raise Unsettled(f"new tasks still come after {PASSES_MAX} passes, {moved} were moved", path=str(self.path))
 
-    def _move(self, tasks: Iterable[int]) -> Iterator[bool]:
-        """Whether each task was still there."""
+    def move(self, tasks: Iterable[int]) -> Moved:
+        """Move these threads, once. Raises Gone, Refused."""
         path = self.path / "tasks"
+        moved = gone = 0
         try:
             file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -208,13 +219,14 @@ class Group:
             for task in tasks:
                 try:
                     os.write(file, b"%d\n" % task)
-                    yield True
+                    moved += 1
                 except ProcessLookupError:
-                    yield False
+                    gone += 1
                 except OSError as error:
                     raise self.tree.lost(error, path, str(task)) from error
         finally:
             os.close(file)
+        return Moved(moved, gone)
 
     def _put(self, file: str, text: str) -> None:
         """In one write."""

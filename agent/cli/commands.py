@@ -245,16 +245,14 @@ def restore(world: World, as_json: bool, journal: Path | None, after_service: bo
     from agent.actuators.executor import Executor
     from agent.actuators.report import Report
     from agent.cli.restore import document, lines
+    from agent.recovery import recovered
 
     report = Report()
     journal = journal or world.journal_path
     if journal.exists():
         host = world.host()
         with Executor.open(host, journal) as executor:
-            from agent.network import restore_network
-
-            report = executor.recovered
-            report = Report((*report.items, *restore_network(executor, host)), report.notes)
+            report = recovered(executor, host)
     click.echo(json.dumps(document(report)) if as_json else "\n".join(lines(report)))
     sys.exit(int(not report.is_complete))
 

@@ -50,6 +50,23 @@ def schemata(group: Path) -> dict[str, dict[int, str]]:
     return {name: dict(_domain(part) for part in rest.split(";")) for name, rest in lines}
 
 
+def state() -> str:
+    """All that an agent could have changed: how it is mounted, groups with their schemata, groups of counters."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = [line.partition(" - ")[2] for line in mounts if f" {ROOT} " in line]
+    for folder in sorted(path.parent for path in ROOT.rglob("tasks")):
+        file = folder / "schemata"
+        text = file.read_text() if file.exists() else ""
+        lines.append(f"{folder}: {' '.join(text.split())}")
+    return "\n".join(lines)
+
+
+def place(thread: int) -> list[str]:
+    """Groups that list it, of counters too; that of the default one is ""."""
+    files = sorted(ROOT.rglob("tasks"))
+    return [str(file.parent.relative_to(ROOT)) for file in files if str(thread) in file.read_text().split()]
+
+
 def _domain(part: str) -> tuple[int, str]:
     number, value = part.split("=")
     return int(number), value.strip()

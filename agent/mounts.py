@@ -1,0 +1,45 @@
+"""Mount and unmount a file system, by the C library's own calls, and tell ours from others'.
+
+What we mount has the source `slackwater` in /proc/self/mountinfo. It is seen in this process' mount namespace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+SOURCE = "slackwater"
+MOUNTINFO = Path("/proc/self/mountinfo")
+_UMOUNT_NOFOLLOW = 8
+
+
+def mount(target: Path, filesystem: str, options: tuple[str, ...] = ()) -> None:
+    """OSError: as the kernel says."""
+    _call("mount", SOURCE.encode(), os.fsencode(target), filesystem.encode(), 0, ",".join(options).encode())
+
+
+def unmount(target: Path) -> None:
+    """OSError: EBUSY while a file of it is open. Never lazily."""
+    _call("umount2", os.fsencode(target), _UMOUNT_NOFOLLOW)
+
+
+def is_ours(target: Path, filesystem: str, mountinfo: Path = MOUNTINFO) -> bool:
+    """Whether what is mounted there now, and is seen, is what we have mounted.
+
+    Line: `36 25 0:31 / /sys/fs/resctrl rw,relatime shared:9 - resctrl slackwater rw,cdp`.
+    """
+    last = None
+    for line in mountinfo.read_text().splitlines():
+        place, _, rest = line.partition(" - ")
+        if place.split()[4] == str(target):
+            last = rest.split()[:2]
+    return last == [filesystem, SOURCE]
+
+
+def _call(name: str, *arguments: bytes | int) -> None:
+    """ctypes makes bytes char *, an int an int; a flag of mount(2) is an unsigned long, which 0 is as well."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    if function(*arguments) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
