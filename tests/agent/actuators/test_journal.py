@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.actuators import journal
 from agent.actuators.journal import RECORDS_MAX, Journal, Lock, read
-from agent.actuators.journal_records import Contents, Entry
+from agent.actuators.journal_records import Cell, Contents, Entry, ResctrlEntry
 from agent.control import Knob
 from agent.errors import HostError
 
@@ -154,3 +155,18 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="File exists"):
         Lock(tmp_path / "file" / "journal")
+
+
+def test_resctrl_is_read_again(path: Path) -> None:
+    """Beside knobs; what was announced last counts, and nothing that is free."""
+    record = written(path)
+    first = ResctrlEntry("/sys/fs/resctrl", mounts=True)
+    record.announce(first)
+    record.announce(replace(first, groups=("slackwater-LS", "slackwater-BE")))
+    last = replace(first, groups=("slackwater-BE",), cells={("L3", 4): Cell(0xFFF, (0xFFF, 0x3F))})
+    record.announce(last)
+    assert read(path, BOOT).resctrl == {last.key: last}
+    assert read(path, BOOT).entries == LIVE
+    assert record.entry(last.key) == last
+    Journal(path, BOOT, read(path, BOOT).all).free(last.key)
+    assert read(path, BOOT).resctrl == {}
