@@ -337,14 +337,14 @@ def test_threads_are_where_their_cgroup_belongs(
     inner = cgroups.Group(batch.path / "inner", batch.version)
     inner.path.mkdir()
     in_batch, in_inner, in_service, theirs, watched = (
-        workloads.start(group, -1, "loop", 60).pid for group in (batch, inner, service, batch, batch)
+        workloads.start(group, -1, "exec", "sleep", 600).pid for group in (batch, inner, service, batch, batch)
     )
     assert write(root / "theirs" / "tasks", str(theirs)) is None
     monitors = (root / "mon_groups" / "watched").exists()
     if monitors:
         assert write(root / "mon_groups" / "watched" / "tasks", str(watched)) is None
     bench.executor.follow([member(batch, BE), member(service, LS)])
-    bench.both()
+    assert bench.both() == [Result.APPLIED] * 2
     assert [place(pid) for pid in (in_batch, in_inner)] == [["slackwater-BE"]] * 2
     assert place(in_service) == ["slackwater-LS"]
     assert place(theirs) == ["theirs"]
