@@ -101,6 +101,21 @@ def bench(journal: Path) -> Bench:
     return Bench(journal)
 
 
+@pytest.fixture
+def sleeper(workloads: Workloads) -> Iterator[Callable[[cgroups.Group], int]]:
+    """Starts a process that does nothing in a group; its id."""
+    started = []
+
+    def start(group: cgroups.Group) -> int:
+        started.append(workloads.start(group, -1, "exec", "sleep", 600).popen)
+        return started[-1].pid
+
+    yield start
+    for popen in started:
+        popen.kill()
+        popen.communicate()
+
+
 def masks(name: str, line: str = "L3") -> dict[int, int]:
     return {id: int(mask, 16) for id, mask in schemata(ROOT / name)[line].items()}
 
@@ -330,15 +345,13 @@ def test_what_cannot_be_put_on_record_is_not_done(root: Path, bench: Bench, monk
 @pytest.mark.short
 @needs("cgroup:cpu")
 def test_threads_are_where_their_cgroup_belongs(
-    root: Path, bench: Bench, tree: cgroups.Group, workloads: Workloads
+    root: Path, bench: Bench, tree: cgroups.Group, sleeper: Callable[[cgroups.Group], int]
 ) -> None:
     """Taken from the default group only: who is in somebody's group or counted apart stays. Who leaves goes back."""
     batch, service, other = tree.child("be"), tree.child("ls"), tree.child("other")
     inner = cgroups.Group(batch.path / "inner", batch.version)
     inner.path.mkdir()
-    in_batch, in_inner, in_service, theirs, watched = (
-        workloads.start(group, -1, "exec", "sleep", 600).pid for group in (batch, inner, service, batch, batch)
-    )
+    in_batch, in_inner, in_service, theirs, watched = map(sleeper, (batch, inner, service, batch, batch))
     assert write(root / "theirs" / "tasks", str(theirs)) is None
     monitors = (root / "mon_groups" / "watched").exists()
     if monitors:
