@@ -16,7 +16,8 @@ _UMOUNT_NOFOLLOW = 8
 
 def mount(target: Path, filesystem: str, options: tuple[str, ...] = ()) -> None:
     """OSError: as the kernel says."""
-    _call("mount", SOURCE.encode(), os.fsencode(target), filesystem.encode(), 0, ",".join(options).encode())
+    texts = SOURCE.encode(), os.fsencode(target), filesystem.encode()
+    _call("mount", *texts, ctypes.c_ulong(0), ",".join(options).encode())
 
 
 def unmount(target: Path) -> None:
@@ -37,9 +38,7 @@ def is_ours(target: Path, filesystem: str, mountinfo: Path = MOUNTINFO) -> bool:
     return last == [filesystem, SOURCE]
 
 
-def _call(name: str, *arguments: bytes | int) -> None:
-    """ctypes makes bytes char *, an int an int; a flag of mount(2) is an unsigned long, which 0 is as well."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), name)
-    if function(*arguments) != 0:
+def _call(name: str, *arguments: bytes | int | ctypes.c_ulong) -> None:
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

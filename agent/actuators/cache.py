@@ -32,6 +32,7 @@ from rdt.info import DEFAULT_ROOT, Info
 
 __all__ = ["CacheExecutor", "Member", "Moves", "Partition"]
 
+_LOCK_LIMIT_S = 0.2  # the loop does not stand still for longer because of another program; it tries again
 _FOREIGN_WINDOW_NS = 60 * NS_PER_S
 _MOUNT_OPTIONS = frozenset({"cdp", "cdpl2", "mba_MBps"})
 Key = tuple[int, Knob]
@@ -58,12 +59,14 @@ class CacheExecutor:
         self._now_ns = now_ns
         self._mount_options, self._may_mount = mount_options, may_mount
         self._journal = journal
-        self._resctrl = Resctrl(journal, root)
+        self._resctrl = Resctrl(journal, root, _LOCK_LIMIT_S)
         self._groups = Groups(self._resctrl)
         self._mover = Mover(self._resctrl.tree)
         self._states: dict[Key, KnobState] = {}
         self._foreign_ns: dict[int, deque[int]] = {}
         self._members: tuple[Member, ...] = ()
+        self._unsaid: tuple[Outcome, ...] = ()
+        """What `apply` has noticed of partitions that it was not about."""
 
     @property
     def knobs(self) -> Mapping[Key, KnobState]:
@@ -118,7 +121,10 @@ class CacheExecutor:
         UNSUPPORTED: no resctrl, or none with such a knob; REFUSED: no layout, out of CLOSIDs or RMIDs, refused by the
         kernel, in its words; GONE: no such partition; FOREIGN: see `watch`.
         """
-        noticed = {outcome.intent.group_id: outcome for outcome in self.watch()}
+        said = self.watch()
+        noticed = {outcome.intent.group_id: outcome for outcome in said}
+        about = {intent.group_id for intent in intents}
+        self._unsaid = tuple(outcome for outcome in said if outcome.intent.group_id not in about)
         unfit = {intent: outcome for intent in intents if (outcome := self._unfit(intent, noticed))}
         goals = {(intent.group_id, intent.knob): intent for intent in intents if intent not in unfit}
         before = {key: self._current(key) for key in goals}
@@ -144,14 +150,15 @@ class CacheExecutor:
         the knobs are held no more, so that whoever decides may ask anew. After a CPU went on- or off-line everything is
         laid out again, without a word.
         """
+        said, self._unsaid = self._unsaid, ()
         try:
             changes = self._groups.look(self.partitions)
         except (RdtError, OSError):  # the next look will say what it is
-            return ()
+            return said
         lost = tuple(outcome for id, why in changes.lost.items() if (outcome := self._lost(id, why)))
         if changes.is_stale:
             self._groups.is_stale = self._reach({}) is not None
-        return lost
+        return said + lost
 
     def restore(self) -> tuple[Restored, ...]:
         """Everything back; what cannot be put back stays held, and on record."""

@@ -20,7 +20,7 @@ from agent.actuators.report import Fate, Restored
 from agent.control import Knob
 from rdt import schemata
 from rdt.errors import Gone, NotMounted, RdtError, Refused
-from rdt.group import Group, Tree
+from rdt.group import LOCK_LIMIT_S, Group, Tree
 from rdt.info import DEFAULT_ROOT, Info, read
 from rdt.schemata import Values
 
@@ -31,8 +31,8 @@ _NO_SUCH_FILESYSTEM = frozenset({errno.ENODEV, errno.ENOENT})
 class Resctrl:
     """At one root. What a predecessor has left on record there is ours."""
 
-    def __init__(self, journal: Journal, root: Path = DEFAULT_ROOT) -> None:
-        self.tree = Tree(root)
+    def __init__(self, journal: Journal, root: Path = DEFAULT_ROOT, lock_limit_s: float = LOCK_LIMIT_S) -> None:
+        self.tree = Tree(root, lock_limit_s)
         self._journal = journal
         found = journal.entry(str(root))
         self._entry = found if isinstance(found, ResctrlEntry) else ResctrlEntry(str(root))

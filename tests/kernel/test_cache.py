@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -171,7 +172,6 @@ def test_a_machine_without_bandwidth_says_so(root: Path, bench: Bench) -> None:
     )
 
 
-@pytest.mark.short
 def test_a_narrowed_default_group_comes_back_as_narrow(root: Path, bench: Bench) -> None:
     """Its owner had given it fewer ways: of these it keeps what exclusive ways leave."""
     assert write(root / "schemata", "L3:0=3f0") is None
@@ -192,7 +192,6 @@ def test_a_layout_that_cannot_be_is_refused_and_nothing_has_changed(root: Path, 
     assert bench.executor.knobs[BE, Knob.CACHE_WAYS].current == (0, 50)
 
 
-@pytest.mark.short
 def test_out_of_closids_is_refused_until_one_is_free(root: Path, bench: Bench) -> None:
     """All or nothing: there is room for one of two."""
     made = fill(root)
@@ -259,7 +258,6 @@ def test_a_group_that_somebody_removed_is_made_again(root: Path, bench: Bench) -
     assert bench.executor.names == {LS: "slackwater-LS"}
 
 
-@pytest.mark.short
 def test_schemata_that_somebody_wrote_are_his_until_it_is_decided_anew(root: Path, bench: Bench) -> None:
     """Of a group of ours, and of the default group."""
     bench.both()
@@ -272,6 +270,10 @@ def test_schemata_that_somebody_wrote_are_his_until_it_is_decided_anew(root: Pat
     assert masks("slackwater-BE")[0] == ours
     assert write(root / "schemata", "L3:0=7") is None
     assert bench.watch() == [(LS, Result.FOREIGN, "somebody else wrote the default group's schemata")]
+    assert bench.apply(LS, (50, 100)).result is Result.APPLIED
+    assert write(root / "schemata", "L3:0=7") is None
+    assert bench.apply(BE, (0, 25)).result is Result.APPLIED
+    assert [id for id, _, _ in bench.watch()] == [LS]
     bench.executor.restore()
     assert masks("")[0] == 7
     assert masks("")[1] == masks("theirs")[1]
@@ -304,7 +306,6 @@ def test_resctrl_that_is_unmounted_under_us_is_used_again_when_it_is_there(journ
         assert list(ROOT.glob("slackwater*")) == []
 
 
-@pytest.mark.short
 def test_a_cache_that_goes_off_line_and_comes_again_is_laid_out_again(root: Path, bench: Bench) -> None:
     """Without a word, since nobody wrote it: the kernel gives it to all."""
     bench.both()
@@ -340,6 +341,23 @@ def test_what_cannot_be_put_on_record_is_not_done(root: Path, bench: Bench, monk
     outcome = bench.apply(BE, (0, 50))
     assert (outcome.result, outcome.errno) == (Result.REFUSED, errno.ENOSPC)
     assert state() == before
+
+
+def test_another_programs_lock_is_waited_for_shortly(root: Path, bench: Bench) -> None:
+    """The loop goes on, and it is tried again at the next tick. What cannot be given back stays on record."""
+    bench.apply(BE, (0, 50))
+    before = state()
+    folder = os.open(root, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    outcome = bench.apply(BE, (0, 25))
+    told = bench.executor.restore()
+    os.close(folder)
+    assert outcome.result is Result.REFUSED
+    assert "another program has held the lock" in (outcome.kernel_text or "")
+    assert [each.fate for each in told] == [Fate.REFUSED]
+    assert state() == before
+    assert bench.apply(BE, (0, 25)).result is Result.APPLIED
+    assert [each.fate for each in bench.executor.restore()] == [Fate.RESTORED]
 
 
 @pytest.mark.short
