@@ -17,7 +17,8 @@ from tests.vm.machines import NONE, Machine
 
 DEFAULT_TESTS = ("tests/kernel", "tests/system/test_network_devices.py", "tests/vm/test_support.py")
 SHORT_TESTS = (*DEFAULT_TESTS, "-m", "short")
-SHORT_RDT_TESTS = ("tests/kernel/test_resctrl.py", "tests/kernel/test_rdt.py", DEFAULT_TESTS[-1], "-m", "short")
+RDT_TESTS = ("tests/kernel/test_resctrl.py", "tests/kernel/test_rdt.py", "tests/kernel/test_cache.py")
+SHORT_RDT_TESTS = (*RDT_TESTS, DEFAULT_TESTS[-1], "-m", "short")
 LIMIT_S = 600
 LOG_LINES = 40
 TEST_LIMIT_SHARE = 0.4
