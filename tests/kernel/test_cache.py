@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from agent.records import Qos
 from agent.units import NS_PER_S
 from rdt.group import Group as RdtGroup
 from rdt.group import Tree
+from rdt.info import read
 from rdt.layout import Range
 from tests.kernel import workloads as cgroups
 from tests.kernel.needs import needs
@@ -91,6 +93,8 @@ class Bench:
 def root() -> Iterator[Path]:
     """A resctrl that is not ours, with a group of somebody's and a default group that is as its owner likes it."""
     with mounted() as root:
+        if (read(root).closids or 0) < 4:
+            pytest.skip("no room for two partitions beside somebody's group")
         make(root / "theirs")
         if (root / "mon_groups").is_dir():
             make(root / "mon_groups" / "watched")
@@ -150,12 +154,11 @@ def test_partitions_are_laid_out_and_given_back(root: Path, bench: Bench) -> Non
 
 @needs("resctrl:mba")
 def test_bandwidth_is_set_and_the_configured_ways_with_it(root: Path, bench: Bench) -> None:
-    outcome = bench.apply(BE, 50, Knob.MEMORY_BANDWIDTH)
-    assert (outcome.result, outcome.before, outcome.after) == (Result.APPLIED, None, 50)
+    outcome = bench.apply(BE, 60, Knob.MEMORY_BANDWIDTH)
+    assert (outcome.result, outcome.before, outcome.after) == (Result.APPLIED, None, 60)
     whole = schemata(root / "theirs")["MB"]
-    assert {id: 2 * int(value) for id, value in schemata(root / "slackwater-BE")["MB"].items()} == {
-        id: int(value) for id, value in whole.items()
-    }
+    wanted = {id: str(math.ceil(int(value) * 0.6)) for id, value in whole.items()}
+    assert schemata(root / "slackwater-BE")["MB"] == wanted
     assert masks("slackwater-BE") != masks("theirs")
     assert bench.apply(BE, (0, 25)).result is Result.APPLIED
     assert bench.apply(BE, None, Knob.MEMORY_BANDWIDTH).result is Result.APPLIED
