@@ -233,14 +233,35 @@ def make(path: Path) -> OSError | None:
 
 @needs("resctrl:monitor")
 def test_out_of_rmids_is_refused_until_one_is_free(root: Path, bench: Bench) -> None:
+    """All or nothing: there is one for the first of two."""
     made = fill(root / "mon_groups")
-    before = state()
     outcome = bench.apply(BE, (0, 50))
     assert (outcome.result, outcome.errno) == (Result.REFUSED, errno.ENOSPC)
     assert "RMIDs" in (outcome.kernel_text or "")
+    made.pop().rmdir()
+    before = state()
+    assert bench.both() == [Result.REFUSED] * 2
     assert state() == before
     made.pop().rmdir()
-    assert bench.apply(BE, (0, 50)).result is Result.APPLIED
+    assert bench.both() == [Result.APPLIED] * 2
+
+
+def test_a_refusal_of_the_kernel_is_in_its_words_and_leaves_all_as_it_was(root: Path, bench: Bench) -> None:
+    """Somebody's group is exclusive to the kernel, too: it takes the first of our masks and not the second."""
+    bench.apply(LS, (50, 100))
+    others = {id: f"{mask & ~3:x}" for id, mask in masks("").items()}
+    for name, value in (("", others), ("theirs", dict.fromkeys(others, "3"))):
+        line = ";".join(f"{id}={mask}" for id, mask in value.items())
+        assert write(root / name / "schemata", f"L3:{line}") is None
+    bench.watch()
+    bench.apply(LS, (50, 100))
+    assert write(root / "theirs" / "mode", "exclusive") is None
+    before = state()
+    intents = [Intent(LS, "", Knob.CACHE_WAYS, (75, 100)), Intent(BE, "", Knob.CACHE_WAYS, (0, 50))]
+    refused, _ = bench.executor.apply(intents)
+    assert (refused.result, refused.errno, refused.after) == (Result.REFUSED, errno.EINVAL, (50, 100))
+    assert "the kernel says" in (refused.kernel_text or "")
+    assert state() == before
 
 
 @pytest.mark.short
@@ -448,7 +469,7 @@ def test_resctrl_that_we_mounted_is_unmounted(journal: Path) -> None:
     bench = Bench(journal, may_mount=True)
     assert bench.executor.open() is None
     assert "resctrl slackwater rw" in state()
-    assert bench.both() == [Result.APPLIED] * 2
+    assert bench.apply(BE, (0, 50)).result is Result.APPLIED
     make(ROOT / "theirs")
     assert [told.fate for told in bench.executor.restore()][-1] is Fate.REFUSED
     (ROOT / "theirs").rmdir()
