@@ -32,11 +32,13 @@ from rdt.info import DEFAULT_ROOT, Info
 
 __all__ = ["CacheExecutor", "Member", "Moves", "Partition"]
 
-_LOCK_LIMIT_S = 0.2  # the loop does not stand still for longer because of another program; it tries again
-_FOREIGN_WINDOW_NS = 60 * NS_PER_S
-_MOUNT_OPTIONS = frozenset({"cdp", "cdpl2", "mba_MBps"})
 Key = tuple[int, Knob]
+
 _KNOBS = (Knob.CACHE_WAYS, Knob.MEMORY_BANDWIDTH)
+_MOUNT_OPTIONS = frozenset({"cdp", "cdpl2", "mba_MBps"})
+_FOREIGN_WINDOW_NS = 60 * NS_PER_S
+_LOCK_LIMIT_S = 0.2
+"""The loop does not stand still for longer because of another program; it tries again at the next tick."""
 
 
 class CacheExecutor:
@@ -218,9 +220,8 @@ class CacheExecutor:
         values = {key: state.current for key, state in self._states.items() if not state.is_foreign} | dict(goals)
         values = {key: value for key, value in values.items() if value is not None and key[0] in self.partitions}
         ids = dict.fromkeys(id for id, _ in values)
-        released = {id for id, _ in goals if id not in ids} | {
-            id for id, _ in self._states if id not in self.partitions
-        }
+        released = {id for id, _ in goals if id not in ids}
+        released |= {id for id, _ in self._states if id not in self.partitions}
         try:
             self._groups.release(released)
             has_new = self._groups.lay_out({id: _wish(id, values) for id in ids}, self.partitions)

@@ -25,6 +25,7 @@ from rdt.info import DEFAULT_ROOT, Info, read
 from rdt.schemata import Values
 
 FILESYSTEM = "resctrl"
+_ERRORS = (RdtError, OSError)
 _NO_SUCH_FILESYSTEM = frozenset({errno.ENODEV, errno.ENOENT})
 
 
@@ -64,9 +65,8 @@ class Resctrl:
             self.forget()
             if error.errno in _NO_SUCH_FILESYSTEM:
                 raise NotMounted("this machine has no resctrl", path=self._entry.root) from error
-            raise Refused.of(
-                error, self._entry.root, f"mount -o {','.join(options)}" if options else "mount"
-            ) from error
+            command = f"mount -o {','.join(options)}" if options else "mount"
+            raise Refused.of(error, self._entry.root, command) from error
 
     def make(self, names: Sequence[str]) -> None:
         """All of them or none. RdtError, OSError."""
@@ -78,22 +78,22 @@ class Resctrl:
             for name in names:
                 self.tree.create(name)
                 made.append(name)
-        except RdtError:
+        except _ERRORS:
             self._note(replace(self._entry, groups=_without(self._entry.groups, set(names) - set(made))))
-            with contextlib.suppress(RdtError):
+            with contextlib.suppress(*_ERRORS):
                 self.remove(made)
             raise
 
     def remove(self, names: Iterable[str]) -> None:
-        """What is there of them; one that cannot be removed stays on record. RdtError: that one."""
-        failed: RdtError | None = None
+        """What is there of them; one that cannot be removed stays on record. RdtError, OSError: that one."""
+        failed: RdtError | OSError | None = None
         removed = set()
         for name in names:
             try:
                 with contextlib.suppress(Gone):
                     self.tree.group(name).remove()
                 removed.add(name)
-            except RdtError as error:
+            except _ERRORS as error:
                 failed = error
         self._note(replace(self._entry, groups=_without(self._entry.groups, removed)))
         if failed:
@@ -160,7 +160,7 @@ class Resctrl:
         except Gone:
             self._note(replace(self._entry, groups=_without(self._entry.groups, {name})))
             return None
-        except RdtError as error:
+        except _ERRORS as error:
             return replace(told, fate=Fate.REFUSED, why=str(error))
         return told
 
@@ -175,7 +175,7 @@ class Resctrl:
             if any(found[key] != bases[key] for key in ours):
                 self.tree.group().write(_values((key, bases[key]) for key in ours), read(self.tree.root))
                 told = replace(told, fate=Fate.RESTORED)
-        except RdtError as error:
+        except _ERRORS as error:
             return replace(told, fate=Fate.REFUSED, why=str(error))
         self._drop_cells(set(cells))
         is_foreign = any(value != bases[key] for key, value in found.items() if key not in ours)
@@ -191,7 +191,7 @@ class Resctrl:
             if others or any(item.fate in (Fate.FOREIGN, Fate.REFUSED) for item in done):
                 return replace(told, fate=Fate.REFUSED, why=f"somebody uses it: {' '.join(others) or 'see above'}")
             mounts.unmount(self.tree.root)
-        except (RdtError, OSError) as error:
+        except _ERRORS as error:
             return replace(told, fate=Fate.REFUSED, why=str(error))
         self.forget()
         return told
