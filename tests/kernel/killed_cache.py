@@ -148,7 +148,7 @@ def put_back(host: Host, journal: Path, chance: random.Random, number: int) -> N
         pid = os.fork()
         if pid == 0:
             with Executor.open(host, journal) as executor:
-                recovered(executor)
+                recovered(executor, host)
             os._exit(0)
         time.sleep(chance.random() * LIFE_S_MAX / 5)
         os.kill(pid, signal.SIGKILL)
@@ -163,7 +163,7 @@ def put_back(host: Host, journal: Path, chance: random.Random, number: int) -> N
                 say(f"round {number}: restore says {said.getvalue()}")
     else:
         with Executor.open(host, journal) as executor:
-            report = recovered(executor)
+            report = recovered(executor, host)
         for item in report.items:
             if item.why:
                 say(f"round {number}: {item.path}: {item.fate} {item.why}")
