@@ -140,9 +140,8 @@ class Resctrl:
         entry = self._entry
         if not self.is_mounted:
             self.forget()
-            paths = [f"{entry.root}/{name}" for name in entry.groups]
-            paths += [entry.root] if entry.mounts or entry.cells else []
-            return tuple(_told(path, Fate.GONE, "as it was before") for path in paths)
+            gone = [_told(f"{entry.root}/{name}", Fate.GONE, "no group") for name in entry.groups]
+            return (*gone, _told(entry.root, Fate.GONE, "not mounted")) if entry.mounts else tuple(gone)
         done = [told for name in entry.groups if (told := self._give_back_group(name))]
         if entry.cells:
             done.append(self._give_back_default())

@@ -1,16 +1,22 @@
-"""agent.actuators.cache_layout: names of groups, classes, what is left to the default group, the order of writes."""
+"""What the writer of resctrl knows without a kernel: names, classes, the order of writes, whose a mount is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.actuators.cache_layout import Wish, as_class, group_name, last_cache, narrowed, order
+from agent.actuators.journal import Journal
+from agent.actuators.journal_records import Cell, ResctrlEntry
 from agent.actuators.partition import Partition
+from agent.actuators.report import Fate, Report
+from agent.actuators.resctrl import Resctrl
+from agent.mounts import is_ours
 from rdt.errors import NoLayout
 from rdt.info import MBPS, PERCENT, Bandwidth, Cache, Info
 from rdt.layout import DEFAULT, Class, Range
@@ -108,6 +114,40 @@ def is_clean(written: Iterable[str], found: Layout, wanted: Layout, exclusive: s
                 return False
         now[name] = wanted[name]
     return True
+
+
+def test_what_was_unmounted_has_taken_all_with_it(tmp_path: Path) -> None:
+    """Nothing stays on record; there is nothing to be done."""
+    root = str(tmp_path / "resctrl")
+    cells = {("L3", 0): Cell(0xFFF, (0x3F,))}
+    record = Journal(tmp_path / "journal", "a boot", [ResctrlEntry(root, True, ("slackwater-BE",), cells)])
+    told = Resctrl(record, Path(root)).give_back()
+    assert [(item.path, item.fate, item.base) for item in told] == [
+        (f"{root}/slackwater-BE", Fate.GONE, "no group"),
+        (root, Fate.GONE, "not mounted"),
+    ]
+    assert Report(told).is_complete
+    record.close()
+    assert not (tmp_path / "journal").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "ours"),
+    [
+        ("36 25 0:31 / /sys/fs/resctrl rw,relatime shared:9 - resctrl slackwater rw,cdp", True),
+        ("36 25 0:31 / /sys/fs/resctrl rw - resctrl resctrl rw", False),
+        ("36 25 0:31 / /sys/fs/resctrl rw - tmpfs slackwater rw", False),
+        ("36 25 0:31 / /mnt rw - resctrl slackwater rw", False),
+    ],
+)
+def test_our_mount_is_known_by_its_source(tmp_path: Path, line: str, ours: bool) -> None:
+    """The last one at a place is what is seen there."""
+    mountinfo = tmp_path / "mountinfo"
+    other = "30 25 0:7 / /sys/fs/resctrl rw - resctrl resctrl rw\n"
+    mountinfo.write_text(f"{other}{line}\n")
+    assert is_ours(Path("/sys/fs/resctrl"), "resctrl", mountinfo) is ours
+    mountinfo.write_text(f"{line}\n{other}")
+    assert not is_ours(Path("/sys/fs/resctrl"), "resctrl", mountinfo)
 
 
 def overlap(one: Values, other: Values) -> bool:
