@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from agent.config_base import Glob, Meta, Section
+from agent.config_cache import CacheConfig, PartitionConfig
 from agent.config_check import check, check_own_group
 from agent.config_control import HistoryConfig, RuleConfig, SliConfig
 from agent.config_cpi import CpiConfig
@@ -162,6 +163,8 @@ class Config(Section, frozen=True):
     suppress: SuppressConfig = SuppressConfig()
     network: NetworkConfig = NetworkConfig()
     limits: tuple[LimitConfig, ...] = msgspec.field(name="limit", default=())
+    cache: CacheConfig = CacheConfig()
+    partitions: tuple[PartitionConfig, ...] = msgspec.field(name="partition", default=())
     cpi: CpiConfig = CpiConfig()
     history: HistoryConfig = HistoryConfig()
     rules: tuple[RuleConfig, ...] = msgspec.field(name="rule", default=())

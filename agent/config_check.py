@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
+from agent.config_check_cache import check_cache
 from agent.config_control import RuleConfig, SliConfig
 from agent.config_explain import shown
 from agent.config_laws import Rung
@@ -32,6 +33,7 @@ def check(config: Config) -> None:
     """All checks that need no host."""
     _check_ladder(config)
     _check_network(config)
+    check_cache(config)
     _check_names("sli", [sli.name for sli in config.slis])
     _check_names("rule", [rule.name for rule in config.rules])
     for index, sli in enumerate(config.slis):

@@ -69,7 +69,7 @@ class RuleConfig(Section, frozen=True, kw_only=True):
         tuple[Name, ...],
         Meta(
             description="Which may act on it; left out: the one that cures the cause.",
-            extra={"allowed": "a list of names of controllers: burst, suppress, or of a plug-in"},
+            extra={"allowed": "a list of names of controllers: burst, suppress, network, cache, or of a plug-in"},
         ),
     ] = ()
 

@@ -14,8 +14,8 @@ from agent.errors import ConfigError
 from agent.records import Qos
 
 SECTIONS = (
-    "known are agent, metrics, probe, budget, discovery, class, enforce, burst, suppress, network, limit, cpi, "
-    "history, rule, sli"
+    "known are agent, metrics, probe, budget, discovery, class, enforce, burst, suppress, network, limit, cache, "
+    "partition, cpi, history, rule, sli"
 )
 ROOT = Path(__file__).parents[2]
 
@@ -258,7 +258,13 @@ def test_the_example_sets_every_key_to_its_default() -> None:
     assert parse_config(text, "f.toml") == Config()
     bare = "\n".join(line.removeprefix("#") for line in text.splitlines() if not line.startswith("# "))
     config = parse_config(bare, "f.toml")
-    assert config == Config(class_rules=config.class_rules, rules=config.rules, slis=config.slis, limits=config.limits)
+    assert config == Config(
+        class_rules=config.class_rules,
+        rules=config.rules,
+        slis=config.slis,
+        limits=config.limits,
+        partitions=config.partitions,
+    )
     sections = [item for item in tomllib.loads(bare).items() if isinstance(item[1], dict)]
     keys = {f"`{section}.{key}`" for section, table in sections for key in table}
     assert keys == set(re.findall(r"^\| (`[^`\[]+`)", reference(Config), re.MULTILINE))
