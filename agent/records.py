@@ -325,6 +325,24 @@ class PartitionSample:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheOffer:
+    """What the machine can divide; None: it cannot."""
+
+    ways: int | None
+    """Of the last cache that can be divided."""
+    bandwidth_step: float | None
+    """The least difference in bandwidth, in percent or MiB/s."""
+    is_mib_per_s: bool = False
+    """Bandwidth is in MiB/s here."""
+    ways_min: int = 1
+    """That a partition can have."""
+    bandwidth_min: float = 0
+    """In percent or MiB/s."""
+    cache: str = "L3"
+    """The name of that last cache."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSample:
     """All that was read of resctrl in one tick."""
 
@@ -334,6 +352,7 @@ class CacheSample:
     """By partition id (agent.control.partition_id)."""
     rest: PartitionSample | None
     """Of the default group: what lies in no partition; None: not monitored."""
+    offer: CacheOffer = CacheOffer(None, None)
 
 
 @dataclass(frozen=True, slots=True)
