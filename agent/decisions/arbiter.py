@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.config import Config
-from agent.control import DEVICE_KNOBS, Decision, Hold, Intent, Knob, Outcome, Resource, Result, Situation
-from agent.decisions.bounds import bounded, bounded_device
+from agent.control import CACHE_KNOBS, DEVICE_KNOBS, Decision, Hold, Intent, Knob, Outcome, Resource, Result, Situation
+from agent.decisions.bounds import bounded, bounded_device, bounded_partition
 from agent.decisions.now import Key, Memory, is_left_alone, owners_value, period_us, value_now
 from agent.decisions.suppress_room import dead_band_cores, floor_cores
 from agent.decisions.tree import Tree
@@ -113,11 +113,17 @@ class Arbiter:
         self, intent: Intent, controller: str, taken: set[Key], situation: Situation, tree: Tree
     ) -> Intent | str | None:
         """As it may be; why it may not; None: it is not worth a word."""
-        if intent.knob in DEVICE_KNOBS:
+        if intent.knob in DEVICE_KNOBS | CACHE_KNOBS:
             claimed = any(intent.knob is knob for _, knob in self._claims.get(controller, frozenset()))
             if (intent.group_id, intent.knob) in taken:
                 return None
-            return bounded_device(intent, situation) if claimed else f"{controller} does not claim {intent.knob}"
+            if not claimed:
+                return f"{controller} does not claim {intent.knob}"
+            return (
+                bounded_device(intent, situation)
+                if intent.knob in DEVICE_KNOBS
+                else bounded_partition(intent, situation)
+            )
         row = tree.row.get(intent.group_id)
         if row is None or (intent.group_id, intent.knob) in taken or is_left_alone(situation, row):
             return None

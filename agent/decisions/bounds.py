@@ -8,6 +8,7 @@ It knows nothing of the laws. A value that the owner set is always good; any oth
     cpuset  CPUs that there are; of BE at least min_cpus
     link, be_send    of a device: something, at most what it can send
     send, receive    something
+    cache_ways, memory_bandwidth    of a partition: something, at most all that there is
 """
 
 from __future__ import annotations
@@ -52,6 +53,20 @@ def bounded_device(intent: Intent, situation: Situation) -> Intent | str:
     if link is None or not isinstance(intent.value, int):
         return "what the device can send is not known"
     return intent if 0 < intent.value <= link else f"it can send {link} bytes per s"
+
+
+def bounded_partition(intent: Intent, situation: Situation) -> Intent | str:
+    """The same for a knob of a partition of the caches."""
+    match intent.value:
+        case None:
+            return intent
+        case (int(begin), int(end)) if intent.knob is Knob.CACHE_WAYS:
+            return intent if 0 <= begin < end <= 100 else "a partition has something of the cache"
+        case int(value) if intent.knob is Knob.MEMORY_BANDWIDTH:
+            offer = situation.cache.sample.offer if situation.cache else None
+            most = None if offer is None or offer.is_mib_per_s else 100
+            return intent if 0 < value <= (most or value) else "a partition has some bandwidth, at most all"
+    return "no such value"
 
 
 def _is_some(value: KnobValue) -> bool:

@@ -16,6 +16,7 @@ from agent.config_check import check_controllers
 from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, Outcome, Resource, Situation
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.burst import Burst
+from agent.decisions.cache import Cache
 from agent.decisions.diagnose import batch_traffic, diagnose
 from agent.decisions.diagnose_cache import batch_shares
 from agent.decisions.illness import Health, after_writes, look, staleness
@@ -85,6 +86,7 @@ class Control:
             (self._burst, config.burst.enforce),
             (self._suppress, config.suppress.enforce),
             (Network(config), config.network.enforce),
+            (Cache(config), config.cache.enforce),
         ]
         known = [*own, *((plugin, config.enforce.plugins) for plugin in plugins)]
         check_controllers(config, [controller.name for controller, _ in known])
@@ -236,7 +238,7 @@ def _check_claims(controllers: list[Controller[Any]]) -> None:
             if other != controller.name:
                 raise ConfigError(
                     f"controllers {other} and {controller.name} both claim {knob} of {qos}: allowed is one; "
-                    "set enforce.plugins, or enforce of one of burst, suppress and network, to off"
+                    "set enforce.plugins, or enforce of one of burst, suppress, network and cache, to off"
                 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from agent.control import CGROUP_KNOBS, DEVICE_KNOBS, Knob, KnobValue, Outcome, Result, Situation
+from agent.control import CACHE_KNOBS, CGROUP_KNOBS, DEVICE_KNOBS, Knob, KnobValue, Outcome, Result, Situation
 from agent.units import NS_PER_US
 
 QUOTA_US_MIN = 1_000
@@ -104,7 +104,7 @@ def value_now(situation: Situation, row: int, knob: Knob, memory: Memory) -> Kno
 def is_left_alone(situation: Situation, row: int) -> bool:
     """The group's owner wrote some knob of it too often."""
     group_id = situation.tick.groups[row].id
-    states = (situation.knobs.get((group_id, knob)) for knob in Knob if knob not in DEVICE_KNOBS)
+    states = (situation.knobs.get((group_id, knob)) for knob in Knob if knob not in DEVICE_KNOBS | CACHE_KNOBS)
     return any(state is not None and state.is_foreign for state in states)
 
 

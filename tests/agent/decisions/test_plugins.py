@@ -73,7 +73,7 @@ def test_an_installed_controller_acts_and_one_that_cannot_be_loaded_is_one_line(
 def test_two_controllers_that_claim_the_same_knob_are_refused(installed: Plugins) -> None:
     message = (
         "controllers suppress and half-weight both claim weight of BE: allowed is one; "
-        "set enforce.plugins, or enforce of one of burst, suppress and network, to off"
+        "set enforce.plugins, or enforce of one of burst, suppress, network and cache, to off"
     )
     with pytest.raises(ConfigError) as caught:
         World(RULE, plugins=installed.controllers)

@@ -13,6 +13,7 @@ import numpy as np
 
 from agent.config import parse_config
 from agent.control import (
+    CACHE_KNOBS,
     NETWORK_KNOBS,
     Controller,
     Decision,
@@ -28,7 +29,7 @@ from agent.control import (
     Topology,
 )
 from agent.decisions.control import Control, Verdict
-from agent.records import Floats, Group, NetworkProfile, Profile, Qos
+from agent.records import CacheProfile, Floats, Group, NetworkProfile, Profile, Qos
 from tests.agent.ticks import S_NS, tick_of
 
 NAN, INF = float("nan"), float("inf")
@@ -101,6 +102,7 @@ class World:
         self.cpusets: dict[int, tuple[int, ...]] = {}
         self.slis: dict[str, SliValue] = {}
         self.network: NetworkProfile | None = None
+        self.cache: CacheProfile | None = None
         self.result: Callable[[Intent], Result] = lambda _: Result.APPLIED
         self.now_ns = 1_000 * S_NS
         self.number = 0
@@ -119,7 +121,7 @@ class World:
         return state.current if state and is_ours else self.owner(group_id, knob)
 
     def owner(self, group_id: int, knob: Knob) -> KnobValue:
-        return None if knob in NETWORK_KNOBS else self.owners.get((group_id, knob), OWNERS[knob])
+        return None if knob in NETWORK_KNOBS | CACHE_KNOBS else self.owners.get((group_id, knob), OWNERS[knob])
 
     def tick(
         self,
@@ -180,6 +182,7 @@ class World:
             owners=self._owners_read(),
             cpusets=self.cpusets,
             network=self.network,
+            cache=self.cache,
             root_is_read_only=root_is_read_only,
         )
         self.state, verdict = self.control.decide(self.state, self.situation)
@@ -270,7 +273,10 @@ class World:
             case Knob.WEIGHT:
                 assert isinstance(value, int), intent
                 assert 1 <= value <= 10_000, intent
-            case _ if intent.knob in NETWORK_KNOBS:
+            case Knob.CACHE_WAYS:
+                assert isinstance(value, tuple), intent
+                assert 0 <= value[0] < value[1] <= 100, intent
+            case _ if intent.knob in NETWORK_KNOBS | {Knob.MEMORY_BANDWIDTH}:
                 assert value is None or (isinstance(value, int) and value > 0), intent
             case _:
                 assert value in (0, 1), intent
