@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from agent.records import CacheProfile, NetworkProfile, Profile, Qos, Tick
+from agent.records import CacheProfile, NetworkProfile, PartitionProfile, Profile, Qos, Tick
 
 
 class Enforce(StrEnum):
@@ -264,6 +264,26 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionView:
+    """A partition of the caches as it is now, for people and metrics."""
+
+    id: int | None
+    """See `partition_id`; None: of the rest."""
+    name: str
+    """The class, the path of the group that has it alone, or (rest): what lies in no partition."""
+    members: tuple[str, ...]
+    """Paths of the groups that lie in it; what lies in these is not told of."""
+    ways_pct: tuple[int, int] | None
+    """From and to; None: not set."""
+    bandwidth: int | None
+    """None: not set."""
+    is_mib_per_s: bool
+    """Else it is in percent."""
+    profile: PartitionProfile | None
+    """None: it has no counters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reloads:
     """How often the configuration was read anew since the start."""
 
@@ -304,6 +324,7 @@ class ControlReport:
     history_dropped: int | None
     """None: there is no history."""
     network: NetworkProfile | None = None
+    partitions: tuple[PartitionView, ...] = ()
 
 
 State = TypeVar("State")

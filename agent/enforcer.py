@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,8 @@ from agent.actuators.executor import Executor
 from agent.actuators.report import Fate, Report
 from agent.config import Config
 from agent.control import (
+    CACHE_KNOBS,
+    DEVICE_KNOBS,
     NETWORK_KNOBS,
     Cause,
     ControlReport,
@@ -43,15 +45,24 @@ from agent.history.entries import clock_now
 from agent.history.writer import HistoryWriter
 from agent.host import Host
 from agent.paths import journal_path, status_path
-from agent.records import Group, NetworkProfile, Profile, Tick
+from agent.records import CacheProfile, Group, NetworkProfile, Profile, Tick
 from agent.recovery import recovered
 from agent.samples.node import root_is_read_only
 from agent.samples.settings import SettingsReader
 from agent.samples.topology import TopologyReader
-from agent.status import HistoryStatus, StatusFile, device_statuses, knobs_that_differ, sends_of, sli_statuses
+from agent.status import (
+    HistoryStatus,
+    StatusFile,
+    device_statuses,
+    knobs_that_differ,
+    partition_statuses,
+    sends_of,
+    sli_statuses,
+)
 from native.probe import Throttle
 
 if TYPE_CHECKING:
+    from agent.cache import CacheStages
     from agent.network import NetworkStages
 
 log = logging.getLogger(__name__)
@@ -78,6 +89,8 @@ class Enforcer:
         self._reactions_ns: deque[int] = deque(maxlen=REACTIONS_KEPT)
         self._network: NetworkStages | None = None
         self._seen: NetworkProfile | None = None
+        self._cache: CacheStages | None = None
+        self._cache_seen: CacheProfile | None = None
 
     def __enter__(self) -> Self:
         self._control = self._new_control(self._config)
@@ -88,6 +101,7 @@ class Enforcer:
             _say("a predecessor's", recovered(self._executor, self._host))
             self._executor.tolerate(self._config.enforce.foreign_writes_per_min)
             self._open_network(self._config)
+            self._open_cache(self._config)
             self._open_history()
             self._open_outlets()
         except BaseException:
@@ -105,6 +119,7 @@ class Enforcer:
         """
         control = self._new_control(config)
         self._open_network(config)
+        self._open_cache(config)
         self._control = control
         self._state = self._control.initial()
         _say("", self._executor.restore())
@@ -122,15 +137,22 @@ class Enforcer:
             self._executor.forget(gone)
         self._note_owners(self._executor.watch())
         self._seen = self._network.read(tick.groups) if self._network else None
+        if self._cache:
+            self._note_owners(self._cache.watch())
+            self._cache_seen = self._cache.read()
         self._last = self._situation(tick, profile)
         self._state, verdict = self._control.decide(self._state, self._last)
         if self._network and self._state.tree:
             self._network.follow(tick.groups, self._state.tree)
+        if self._cache and self._state.tree:
+            self._cache.arrange(self._state.tree)
         for line in verdict.news:
             log.warning("%s", line)
         self._tell_events(verdict.findings)
         self._holds = verdict.holds
         self._carry_out(verdict)
+        if self._cache:
+            self._cache.follow()
         if self._history:
             self._history.held(verdict.holds)
         self._write_status(len(tick.groups))
@@ -163,10 +185,12 @@ class Enforcer:
             throttles_lost=throttles_lost,
             history_dropped=self._history.counts().dropped if self._history else None,
             network=self._seen,
+            partitions=self._cache.views() if self._cache else (),
         )
 
     def _knobs(self) -> dict[tuple[int, Knob], KnobState]:
-        return {**self._executor.knobs, **(self._network.knobs if self._network else {})}
+        of_network = self._network.knobs if self._network else {}
+        return {**self._executor.knobs, **of_network, **(self._cache.knobs if self._cache else {})}
 
     def _open_network(self, config: Config) -> None:
         """Begin, go on otherwise, or give everything back. SlackwaterError: nothing is new."""
@@ -184,6 +208,19 @@ class Enforcer:
             _say("", Report(self._network.restore()))
             self._network.close()
             self._network = None
+
+    def _open_cache(self, config: Config) -> None:
+        """Begin, or begin anew with another configuration, or give everything back."""
+        self._give_cache_back()
+        if config.cache.enforce is not Enforce.OFF:
+            from agent.cache import CacheStages
+
+            self._cache = CacheStages(config, self._host, self._executor)
+
+    def _give_cache_back(self) -> None:
+        if self._cache:
+            _say("", Report(self._cache.restore()))
+            self._cache = self._cache_seen = None
 
     def _new_control(self, config: Config) -> Control:
         """ConfigError: controllers that fight."""
@@ -203,6 +240,7 @@ class Enforcer:
             topology=self._topology.read(),
             knobs=knobs,
             network=self._seen,
+            cache=self._cache_seen,
             slis=self._slis.values(now_ns) if self._slis else {},
             owners=settings.owners,
             cpusets=settings.cpusets,
@@ -225,9 +263,13 @@ class Enforcer:
 
     def _apply(self, intents: tuple[Intent, ...]) -> tuple[Outcome, ...]:
         of_network = tuple(intent for intent in intents if intent.knob in NETWORK_KNOBS)
-        done = self._network.apply(of_network) if self._network and of_network else ()
-        rest = tuple(intent for intent in intents if intent.knob not in NETWORK_KNOBS)
-        return (*done, *(self._executor.apply(rest) if rest else ()))
+        of_cache = tuple(intent for intent in intents if intent.knob in CACHE_KNOBS)
+        rest = tuple(intent for intent in intents if intent.knob not in NETWORK_KNOBS | CACHE_KNOBS)
+        return (
+            *(self._network.apply(of_network) if self._network and of_network else ()),
+            *(self._cache.apply(of_cache) if self._cache and of_cache else ()),
+            *(self._executor.apply(rest) if rest else ()),
+        )
 
     def _record(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
         path = None if decision.group_id is None else self._paths.get(decision.group_id)
@@ -243,7 +285,7 @@ class Enforcer:
                 continue
             self._foreign_writes += 1
             log.info("%s %s: its owner wrote %s", intent.path, intent.knob, outcome.after)
-            state = self._executor.knobs.get((intent.group_id, intent.knob))
+            state = self._knobs().get((intent.group_id, intent.knob))
             if state and state.is_foreign:
                 self._tell(
                     Event(f"{intent.knob} is left alone: its owner writes it too often", intent.group_id, intent.path)
@@ -303,15 +345,23 @@ class Enforcer:
         self._status.write(
             groups=groups,
             holds=self._holds,
-            knobs=knobs_that_differ(self._knobs(), self._paths, self._network.names if self._network else {}),
+            knobs=knobs_that_differ(self._knobs(), self._paths, self._names()),
             devices=device_statuses(self._seen),
             sends_bytes_per_s=sends_of(self._seen, self._paths),
+            partitions=partition_statuses(self._cache.views() if self._cache else ()),
             slis=sli_statuses(self._config.slis, self._slis),
             history=history,
         )
 
+    def _names(self) -> dict[Knob, Mapping[int, str]]:
+        """Of what is no group, by knob."""
+        devices = self._network.names if self._network else {}
+        partitions = self._cache.names if self._cache else {}
+        return {**dict.fromkeys(DEVICE_KNOBS, devices), **dict.fromkeys(CACHE_KNOBS, partitions)}
+
     def _take_back(self) -> None:
         if self._config.enforce.on_exit == "restore":
+            self._give_cache_back()
             self._give_network_back()
             _say("", self._executor.restore())
         elif self._network:

@@ -20,7 +20,7 @@ import msgspec
 
 from agent.config_control import SliConfig
 from agent.config_explain import one_line
-from agent.control import DEVICE_KNOBS, Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome, SliValue
+from agent.control import Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome, PartitionView, SliValue
 from agent.errors import HostError
 from agent.history.entries import Moment, sameness_of_hold
 from agent.history.schema import stored
@@ -76,6 +76,21 @@ class DeviceStatus(_Part, frozen=True):
     class_dropped_packets: dict[str, int]
 
 
+class PartitionStatus(_Part, frozen=True):
+    """A partition of the caches. `bandwidth` in percent, or MiB/s. None: not set, or not known."""
+
+    id: int | None
+    """None: what lies in no partition."""
+    name: str
+    members: tuple[str, ...]
+    ways_pct: tuple[int, int] | None
+    bandwidth: int | None
+    is_mib_per_s: bool
+    llc_bytes: float | None
+    total_bytes_per_s: float | None
+    local_bytes_per_s: float | None
+
+
 class SliStatus(_Part, frozen=True):
     """`value_ns` None: not known, `error` says why."""
 
@@ -129,16 +144,19 @@ class Status(_Part, frozen=True):
     devices: tuple[DeviceStatus, ...] = ()
     sends_bytes_per_s: dict[str, float] = {}
     """Of groups that have sent by these devices in the last tick, by path."""
+    partitions: tuple[PartitionStatus, ...] = ()
 
 
 def knobs_that_differ(
-    knobs: Mapping[tuple[int, Knob], KnobState], paths: Mapping[int, str], devices: Mapping[int, str]
+    knobs: Mapping[tuple[int, Knob], KnobState],
+    paths: Mapping[int, str],
+    names: Mapping[Knob, Mapping[int, str]],
 ) -> tuple[KnobStatus, ...]:
-    """By path; a group without one is gone. `devices`: their names, by ifindex."""
+    """By path; a group without one is gone. `names`: of what is no group, by knob (devices, by ifindex; partitions)."""
     differ = (
         KnobStatus(
             group_id,
-            _path((devices if knob in DEVICE_KNOBS else paths).get(group_id)),
+            _path(names.get(knob, paths).get(group_id)),
             knob,
             state.base,
             state.current,
@@ -171,6 +189,34 @@ def sends_of(network: NetworkProfile | None, paths: Mapping[int, str]) -> dict[s
     """What groups send, without those that send nothing. Bytes per s."""
     rates = network.group_bytes_per_s if network else {}
     return {stored(paths[group_id]): rate for group_id, rate in rates.items() if rate and group_id in paths}
+
+
+def partition_statuses(partitions: Iterable[PartitionView]) -> tuple[PartitionStatus, ...]:
+    return tuple(
+        PartitionStatus(
+            id=view.id,
+            name=stored(view.name),
+            members=tuple(map(stored, view.members)),
+            ways_pct=view.ways_pct,
+            bandwidth=view.bandwidth,
+            is_mib_per_s=view.is_mib_per_s,
+            llc_bytes=_known(view.profile.llc_bytes) if view.profile else None,
+            total_bytes_per_s=_known(view.profile.total_bytes_per_s) if view.profile else None,
+            local_bytes_per_s=_known(view.profile.local_bytes_per_s) if view.profile else None,
+        )
+        for view in partitions
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def partition_of(path: str, partitions: Iterable[PartitionStatus]) -> PartitionStatus | None:
+    """The one that a group lies in; None: in none."""
+    members = [(member, each) for each in partitions for member in each.members]
+    around = [(member, each) for member, each in members if path == member or path.startswith(f"{member}/")]
+    return max(around, key=lambda found: len(found[0]))[1] if around else None
 
 
 class SliSource(Protocol):
@@ -244,6 +290,7 @@ class StatusFile:
         history: HistoryStatus | None,
         devices: tuple[DeviceStatus, ...] = (),
         sends_bytes_per_s: dict[str, float] | None = None,
+        partitions: tuple[PartitionStatus, ...] = (),
     ) -> None:
         """To be called every tick. `knobs`: see `knobs_that_differ`."""
         now = self._clock()
@@ -265,6 +312,7 @@ class StatusFile:
             history=history,
             devices=devices,
             sends_bytes_per_s=sends_bytes_per_s or {},
+            partitions=partitions,
         )
         try:
             write_atomically(self._path, self._temporary, msgspec.json.encode(status))

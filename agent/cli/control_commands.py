@@ -16,7 +16,7 @@ from agent.cli.words import counted
 from agent.config import load_config
 from agent.errors import HostError, UsageError
 from agent.history.entries import Entry, Kind
-from agent.status import Life, Status, life_of, read_status
+from agent.status import Life, PartitionStatus, Status, life_of, partition_of, read_status
 from agent.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -39,16 +39,17 @@ def explain(world: World, group: str, since_s: float, config_path: Path | None) 
 
     GROUP is a path, a glob that begins with "/", or a part of a path.
     """
-    from agent.cli.status_text import settings_now
+    from agent.cli.status_text import partition_now, settings_now
     from agent.cli.story import Story, heading
 
     now_ns = world.clock().wall_ns
     since_ns = now_ns - int(since_s * NS_PER_S)
+    state, life = _status_and_life(world)
     with _open_history(config_path) as kept:
         groups = _find(kept.groups(), group, world)
-        own = _own_entries(kept, groups, since_ns)
+        partitions = _partitions(groups, group, state) if state and life is Life.RUNNING else []
+        own = _own_entries(kept, groups, since_ns, [each.id for each in partitions if each.id is not None])
         around = kept.entries(since_wall_ns=since_ns, kinds=(Kind.HOLD, Kind.AGENT))
-    state, life = _status_and_life(world)
     told = sorted({entry.id: entry for entry in (*own, *around)}.values(), key=lambda entry: entry.begin.wall_ns)
     paths = list(dict.fromkeys(item.path for item in groups))
     story = Story(told, now_ns, _width(), paths=paths, is_agent_alive=life is Life.RUNNING)
@@ -56,6 +57,7 @@ def explain(world: World, group: str, since_s: float, config_path: Path | None) 
     if state and life is Life.RUNNING:
         ids = {item.id for item in groups} | {outcome.intent.group_id for entry in own for outcome in entry.outcomes}
         lines.append(f"now: {settings_now([knob for knob in state.knobs if knob.group_id in ids])}")
+        lines += [f"in {partition_now(partition)}" for partition in partitions]
     click.echo("\n".join([*lines, "", *story.lines()]).rstrip())
 
 
@@ -106,9 +108,15 @@ def status(world: World, as_json: bool) -> None:
     sys.exit(int(life is not Life.RUNNING))
 
 
-def _own_entries(history: HistoryReader, groups: list[KnownGroup], since_ns: int) -> list[Entry]:
-    """Of these groups, and how the settings were given back that had been turned for their sake: what is given back
-    is so because nobody needs it any more, and is told of nobody.
+def _partitions(groups: list[KnownGroup], pattern: str, state: Status) -> list[PartitionStatus]:
+    """Of the caches, that these groups lie in now."""
+    found = [partition_of(path, state.partitions) for path in [item.path for item in groups] or [pattern]]
+    return list(dict.fromkeys(partition for partition in found if partition))
+
+
+def _own_entries(history: HistoryReader, groups: list[KnownGroup], since_ns: int, partitions: list[int]) -> list[Entry]:
+    """Of these groups and of the partitions that they lie in, and how the settings were given back that had been turned
+    for their sake: what is given back is so because nobody needs it any more, and is told of nobody.
     """
     turned = history.turned_for(groups)
     back = [
@@ -116,7 +124,7 @@ def _own_entries(history: HistoryReader, groups: list[KnownGroup], since_ns: int
         for entry in history.entries(since_wall_ns=since_ns, ids={id for id, _ in turned}, kinds=(Kind.DECISION,))
         if entry.gives_back and any((o.intent.group_id, o.intent.knob) in turned for o in entry.outcomes)
     ]
-    return history.entries(since_wall_ns=since_ns, ids={group.id for group in groups}) + back
+    return history.entries(since_wall_ns=since_ns, ids={*(group.id for group in groups), *partitions}) + back
 
 
 def _open_history(config_path: Path | None) -> HistoryReader:

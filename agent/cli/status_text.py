@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from agent.cli.text import duration, fitted
+from agent.cli.text import duration, fitted, size
 from agent.cli.words import clock_time, counted, elapsed, knob_value, listed, zone
 from agent.config_explain import one_line
 from agent.control import Enforce
 from agent.history.entries import Moment
 from agent.quantity import RATE, format_quantity
-from agent.status import DecisionStatus, DeviceStatus, HistoryStatus, HoldStatus, KnobStatus, Life, SliStatus, Status
+from agent.status import (
+    DecisionStatus,
+    DeviceStatus,
+    HistoryStatus,
+    HoldStatus,
+    KnobStatus,
+    Life,
+    PartitionStatus,
+    SliStatus,
+    Status,
+)
 from agent.units import NS_PER_S
 
 _PATH_WIDTH = 64
@@ -35,6 +45,8 @@ def lines(status: Status | None, life: Life, now: Moment, path: Path, width: int
     yield from _knobs(status)
     for device in status.devices:
         yield device_line(device)
+    for partition in status.partitions:
+        yield partition_now(partition)
     for sli in status.slis:
         yield _sli(sli)
     if status.history:
@@ -118,6 +130,23 @@ def device_line(device: DeviceStatus) -> str:
         text = "-" if rate is None else format_quantity(rate, RATE)
         classes.append(f"{name} {text}" + (f" ({dropped} dropped)" if dropped else ""))
     return f"device {one_line(device.name)}: {link}; {', '.join(classes)}"
+
+
+def partition_now(partition: PartitionStatus) -> str:
+    """partition BE: 0-30 % of the ways, 20 % of the bandwidth; 3.1MiB in the cache, 640MiB/s of memory; 2 groups"""
+    has, moves = [], []
+    if partition.ways_pct is not None:
+        has.append(f"{partition.ways_pct[0]}-{partition.ways_pct[1]} % of the ways")
+    if partition.bandwidth is not None:
+        has.append(f"{partition.bandwidth} {'MiB/s' if partition.is_mib_per_s else '%'} of the bandwidth")
+    if partition.llc_bytes is not None:
+        moves.append(f"{size(partition.llc_bytes)} in the cache")
+    if partition.total_bytes_per_s is not None:
+        moves.append(f"{size(partition.total_bytes_per_s)}/s of memory")
+    parts = [", ".join(has) or ("" if partition.id is None else "no limit"), ", ".join(moves)]
+    if partition.id is not None and partition.name not in partition.members:
+        parts.append(counted(len(partition.members), "group"))
+    return f"partition {one_line(partition.name)}: {'; '.join(filter(None, parts))}"
 
 
 def _sli(sli: SliStatus) -> str:

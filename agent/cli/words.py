@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from agent.cli.text import duration, size
-from agent.control import DEVICE_KNOBS, NETWORK_KNOBS, Knob, KnobValue, Outcome, Result
+from agent.control import CACHE_KNOBS, DEVICE_KNOBS, NETWORK_KNOBS, Knob, KnobValue, Outcome, Result
 from agent.quantity import RATE, format_quantity
 from agent.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -20,6 +20,10 @@ def knob_value(knob: Knob, value: KnobValue) -> str:
     """As its owner would say it. us per period become ms, CPUs ranges."""
     if value is None and knob in DEVICE_KNOBS:
         return "its owner's qdiscs"
+    if value is None and knob in CACHE_KNOBS:
+        return "no partition"
+    if knob is Knob.CACHE_WAYS and isinstance(value, tuple):
+        return f"{value[0]}-{value[1]} %"
     if knob in NETWORK_KNOBS and isinstance(value, int):
         return format_quantity(value, RATE)
     if knob is Knob.CPUSET:

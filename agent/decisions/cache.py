@@ -188,12 +188,12 @@ class Cache:
         (begin, end), is_batch = part.config.ways_pct, part.id == BATCH_ID
         if offer.ways is not None:
             end = level.ways_end if is_batch and level.ways_end is not None else end
-            yield Intent(part.id, part.name, Knob.CACHE_WAYS, (begin, end))
+            yield Intent(part.id, part.title, Knob.CACHE_WAYS, (begin, end))
         if offer.bandwidth_step is not None and offer.is_mib_per_s == self._config.mba_mbps:
             most = part.config.bandwidth_most(mib_per_s=offer.is_mib_per_s)
             most = level.bandwidth if is_batch else most
             if most is not None:
-                yield Intent(part.id, part.name, Knob.MEMORY_BANDWIDTH, most)
+                yield Intent(part.id, part.title, Knob.MEMORY_BANDWIDTH, most)
 
     def _decision(
         self, intents: list[Intent], parts: tuple[Part, ...], step: tuple[Level, Level], situation: Situation

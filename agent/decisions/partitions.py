@@ -27,6 +27,11 @@ class Part:
     """The class, or the path of the group that has it alone."""
     config: PartitionConfig
 
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"partition {self.name}" if self.config.qos else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control import Intent, Knob, KnobValue, Outcome, Result
 from agent.history.entries import Entry, Kind, Moment, clipped
+from agent.records import Qos
 
 if TYPE_CHECKING:
     import sqlite3  # who only reads a status needs no database
@@ -135,11 +136,12 @@ def outcome_of(row: sqlite3.Row) -> Outcome:
 
 
 def signed(id: int) -> int:
-    return id - (1 << 64) if id >> 63 else id
+    return id - (1 << 64) if id >= 1 << 63 else id
 
 
 def unsigned(id: int) -> int:
-    return id % (1 << 64)
+    """A partition of a class has an id below 0 (agent.control.partition_id); no kernel has given out the last ids."""
+    return id if -len(Qos) <= id < 0 else id % (1 << 64)
 
 
 def stored(text: str) -> str:

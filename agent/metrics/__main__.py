@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+from agent.metrics.cache_families import CACHE_FAMILIES
 from agent.metrics.control_families import CONTROL_FAMILIES
 from agent.metrics.family import Family
 from agent.metrics.group_families import GROUP_FAMILIES
@@ -44,6 +45,7 @@ def page() -> str:
         ("Agent", agent),
         ("Control", CONTROL_FAMILIES),
         ("Network", NETWORK_FAMILIES),
+        ("Caches", CACHE_FAMILIES),
     )
     tables = "\n".join(line for title, families in sections for line in _section(title, families))
     return INTRODUCTION.format(first=LE_S[0], last=LE_S[-1]) + tables

@@ -11,7 +11,7 @@ from agent.control import ControlReport, Result
 from agent.metrics.family import Family, HostColumn, LabelColumn, Labels, View, counter, gauge, info
 from agent.units import NS_PER_S
 
-CONTROLLERS = ("burst", "suppress", "network")
+CONTROLLERS = ("burst", "suppress", "network", "cache")
 OTHERS = "plugin"
 """All that other packages bring, added up."""
 REACTION_QUANTILES = (0.5, 0.99, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,6 +68,14 @@ class LabelColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class Series:
+    """Any number of values, each with labels of these names, in this order."""
+
+    read: Callable[[View], Iterable[tuple[Labels, float]]]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Special:
     """Series whose number per group varies; agent/metrics/series.py and the writers know how to read them."""
 
@@ -78,7 +86,7 @@ GROUP_INFO = Special("group info")
 CULPRITS = Special("culprits")
 WAIT_HISTOGRAMS = Special("wait histograms")
 
-Column = GroupColumn | HostColumn | LabelColumn | Special
+Column = GroupColumn | HostColumn | LabelColumn | Series | Special
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,8 @@ class Family:
     def labels(self) -> tuple[str, ...]:
         """Names of the labels of every series, in order."""
         column = self.columns[0]
+        if isinstance(column, Series):
+            return column.names
         stated = tuple(name for name, _ in column.labels) if isinstance(column, GroupColumn | HostColumn) else ()
         return (GROUP_LABELS if isinstance(column, GroupColumn | Special) else ()) + stated + self.own_labels
 

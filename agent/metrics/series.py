@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.metrics.family import CULPRITS, GROUP_INFO, Family, GroupColumn, HostColumn, LabelColumn, Labels, View
+from agent.metrics.family import (
+    CULPRITS,
+    GROUP_INFO,
+    Family,
+    GroupColumn,
+    HostColumn,
+    LabelColumn,
+    Labels,
+    Series,
+    View,
+)
 from agent.records import Group
 from agent.units import NS_PER_S
 
@@ -65,6 +75,10 @@ def points_of(family: Family, view: View, shown: Shown) -> Iterator[Points]:
                 yield Points((float(value),), None, (column.labels,))
         elif isinstance(column, LabelColumn):
             yield Points((1.0,), None, (column.read(view),))
+        elif isinstance(column, Series):
+            known = [(labels, value) for labels, value in column.read(view) if np.isfinite(value)]
+            told = [tuple((name, label_text(text)) for name, text in labels) for labels, _ in known]
+            yield Points([float(value) for _, value in known], None, told)
         elif column is GROUP_INFO:
             rows = np.flatnonzero(shown.unique)
             ids = [(("id", str(view.tick.groups[row].id)),) for row in rows]

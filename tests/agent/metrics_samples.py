@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.control import ControlReport, Enforce, Hold, Result
+from agent.control import ControlReport, Enforce, Hold, PartitionView, Result
 from agent.records import (
     ZERO_BUCKET,
     CgroupSample,
@@ -20,6 +20,8 @@ from agent.records import (
     NetworkProfile,
     NetworkSample,
     NodeSample,
+    PartitionProfile,
+    PartitionSample,
     Profile,
     Qos,
     SelfSample,
@@ -166,6 +168,12 @@ NETWORK = NetworkProfile(
     group_bytes_per_s={},
 )
 
+_BATCH = PartitionSample(llc_bytes={0: 4096, 1: 8192}, total_bytes={0: 10, 1: 20}, local_bytes={0: 5})
+PARTITIONS = (
+    PartitionView(-4, "BE", ("/batch.slice",), (0, 30), 20, False, PartitionProfile(_BATCH, 12_288, 1e6, 5e5)),
+    PartitionView(7, "/raw\udcff", ("/raw\udcff",), None, 2000, True, None),
+)
+
 REPORT = ControlReport(
     mode=Enforce.ON,
     holds=(Hold(None, "the clock jumped"),),
@@ -183,4 +191,5 @@ REPORT = ControlReport(
     throttles_lost=0,
     history_dropped=6,
     network=NETWORK,
+    partitions=PARTITIONS,
 )

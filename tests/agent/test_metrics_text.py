@@ -105,6 +105,17 @@ def test_what_was_done_is_counted_by_controller_and_result() -> None:
     assert not [name for name, _ in without if "control_" in name]
 
 
+def test_partitions_are_told_by_name_and_cache_and_what_is_not_set_is_not() -> None:
+    got = classic_samples(replace(view_of(groups_of(1)), control=REPORT))
+    assert got[of("cache_occupancy_bytes", partition="BE", cache="1")] == 8192
+    assert got[of("cache_memory_bytes_total", partition="BE", cache="0")] == 10
+    assert of("cache_local_memory_bytes_total", partition="BE", cache="1") not in got
+    assert got[of("cache_ways_ratio", partition="BE", edge="to")] == 0.3
+    assert got[of("cache_bandwidth_limit_ratio", partition="BE")] == 0.2
+    assert got[of("cache_bandwidth_limit_bytes", partition="/raw\\xff")] == 2000 << 20
+    assert len([name for name, _ in got if name.startswith("slackwater_cache_")]) == 9
+
+
 def test_events_are_those_of_the_samplers_and_of_the_profiles() -> None:
     got = classic_samples(view_of(groups_of(1)))
     assert got[of("agent_events_total", kind="files_refused")] == 7

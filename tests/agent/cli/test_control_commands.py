@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli.commands import World, cli
-from agent.control import Enforce, Hold, Knob, KnobState
+from agent.control import Cause, Enforce, Hold, Knob, KnobState
 from agent.history.entries import Entry, Moment
 from agent.history.store import Store
 from agent.host import Host, probe
-from agent.status import HistoryStatus, SliStatus, StatusFile, knobs_that_differ
+from agent.status import HistoryStatus, PartitionStatus, SliStatus, StatusFile, knobs_that_differ
 from tests.agent.made_up_entries import BATCH, WEB, at, decided, held, outcome
 
 NOW_S = 3600.0
@@ -242,6 +242,36 @@ def test_status_tells_of_a_running_agent(world: MadeUpWorld, run: Callable[..., 
         "last decisions:",
         "  09:00:00  suppress /system.slice/web.service: batch work on the CPU: p20 4 ms, past 2 ms (applied)",
     ]
+
+
+BE_PARTITION = PartitionStatus(-4, "BE", ("/batch.slice",), (0, 30), 20, False, 3.25e6, 6.7e8, None)
+
+
+def test_status_tells_of_partitions_of_the_caches(world: MadeUpWorld, run: Callable[..., Result]) -> None:
+    own = PartitionStatus(7, "/db", ("/db",), (60, 100), 2000, True, None, None, None)
+    rest = PartitionStatus(None, "(rest)", (), None, None, False, 1e6, 0.0, None)
+    knobs = knobs_that_differ(
+        {(-4, Knob.CACHE_WAYS): KnobState(None, (0, 30))}, {}, {Knob.CACHE_WAYS: {-4: "partition BE"}}
+    )
+    status(world).write(groups=3, holds=(), knobs=knobs, slis=(), history=None, partitions=(BE_PARTITION, own, rest))
+    assert run("status").stdout.splitlines()[3:] == [
+        "1 setting changed:",
+        "  partition BE: cache_ways is 0-30 %, its owner's is no partition",
+        "partition BE: 0-30 % of the ways, 20 % of the bandwidth; 3.1MiB in the cache, 639MiB/s of memory; 1 group",
+        "partition /db: 60-100 % of the ways, 2000 MiB/s of the bandwidth",
+        "partition (rest): 977KiB in the cache, 0/s of memory",
+    ]
+
+
+def test_explain_tells_of_the_partition_that_a_group_lies_in(world: MadeUpWorld, run: Callable[..., Result]) -> None:
+    """Of what was done to it, too, also to a group below the one that makes it up."""
+    step = outcome((0, 30), (0, 50), group=(-4, "partition BE"), knob=Knob.CACHE_WAYS)
+    job = decided(NOW_S - 400, outcome(1, 0, group=(23, "/batch.slice/job"), knob=Knob.IDLE), group_id=23)
+    keep(world, [job, decided(NOW_S - 300, step, controller="cache", cause=Cause.CACHE)])
+    status(world).write(groups=3, holds=(), knobs=(), slis=(), history=None, partitions=(BE_PARTITION,))
+    lines = run("explain", "/batch.slice/job").stdout.splitlines()
+    assert any(line.startswith("in partition BE: 0-30 % of the ways") for line in lines)
+    assert "          partition BE: cache_ways 0-50 % -> 0-30 %: applied" in lines
 
 
 def _decision() -> Any:

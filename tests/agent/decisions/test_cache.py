@@ -91,10 +91,10 @@ def test_partitions_are_made_as_they_are_configured() -> None:
     made = world('[[partition]]\nclass = "LS"\nways = "50-100%"\nexclusive = true\nbandwidth = "90%"')
     (change,) = made.changes
     assert change[1].intents == (
-        Intent(LS, "LS", Knob.CACHE_WAYS, (50, 100)),
-        Intent(LS, "LS", Knob.MEMORY_BANDWIDTH, 90),
-        Intent(BE, "BE", Knob.CACHE_WAYS, (0, 50)),
-        Intent(BE, "BE", Knob.MEMORY_BANDWIDTH, 50),
+        Intent(LS, "partition LS", Knob.CACHE_WAYS, (50, 100)),
+        Intent(LS, "partition LS", Knob.MEMORY_BANDWIDTH, 90),
+        Intent(BE, "partition BE", Knob.CACHE_WAYS, (0, 50)),
+        Intent(BE, "partition BE", Knob.MEMORY_BANDWIDTH, 50),
     )
     assert change[1].resource is Resource.CACHE
     assert change[1].reason == (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control import Result
+from agent.control import Knob, Result
 from agent.history.book import Update
 from agent.history.entries import Entry
 from agent.history.reader import HistoryReader
@@ -60,10 +60,11 @@ def ids(path: Path) -> list[int | None]:
 
 
 def test_an_entry_is_read_as_it_was_written(path: Path, store: Store) -> None:
-    """Cgroup ids past 2^63, CPU sets, no limit, NaN, and a path that is no UTF-8 included."""
+    """Ids of cgroups past 2^63 and of partitions, CPU sets, no limit, NaN, and a path that is no UTF-8 included."""
     entry = decided(
         5,
-        outcome((0, 1, 3), (), group=(2**64 - 1, "/b\udcff")),
+        outcome((0, 1, 3), (), group=(2**64 - 9, "/b\udcff")),
+        outcome((0, 30), (0, 50), group=(-4, "partition BE"), knob=Knob.CACHE_WAYS),
         outcome(None, 50_000, result=Result.REFUSED, errno=22, kernel_text="Invalid argument"),
         group_id=2**63,
         emergency=True,
@@ -73,11 +74,12 @@ def test_an_entry_is_read_as_it_was_written(path: Path, store: Store) -> None:
     with HistoryReader(path) as reader:
         (read,) = reader.entries()
     assert repr(read.inputs.pop("gone_ns")) == "nan"  # type: ignore[attr-defined]
-    first, second = read.outcomes
+    first, partition, second = read.outcomes
+    assert partition == entry.outcomes[1]
     assert first.intent.path == "/b\\xff"
     assert dataclasses.replace(first.intent, path="/b\udcff") == entry.outcomes[0].intent
     assert (first.before, first.after) == ((), (0, 1, 3))
-    assert second == entry.outcomes[1]
+    assert second == entry.outcomes[2]
     wanted = dataclasses.replace(entry, id=1, inputs={"wait_ns": 4.5, "policy": "quota"}, outcomes=read.outcomes)
     assert read == wanted
 
