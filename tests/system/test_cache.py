@@ -106,7 +106,7 @@ exclusive = true
 
 @pytest.fixture
 def node(tmp_path: Path, tree: Group, workloads: Workloads) -> Iterator[Node]:
-    web, batch = (workloads.start(tree.child(name), -1, "wake", 20_000, 1_000_000) for name in ("web", "batch"))
+    web, batch = (workloads.start(tree.child(name), -1, "wake", 20_000, 60_000, 1) for name in ("web", "batch"))
     yield Node(tmp_path, tree.path.name, web, batch)
     end(web)
     end(batch)
@@ -134,7 +134,7 @@ def test_partitions_are_made_and_filled_and_all_goes_back_at_the_end(node: Node)
         assert schemata(BATCH) == {"L3": {0: "3f", 1: "3f"}, "MB": {0: "50", 1: "50"}}
         assert schemata(SERVICES) == {"L3": {0: "fc0", 1: "fc0"}, "MB": {0: "100", 1: "100"}}
         assert schemata(ROOT)["L3"] == {0: "3f", 1: "3f"}
-        assert place(os.getpid()) == [""]
+        assert place(os.getpid()) == ["."]
         stop(agent)
     assert state() == before == ""
 
