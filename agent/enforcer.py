@@ -35,6 +35,7 @@ from agent.control import (
     Knob,
     KnobState,
     Outcome,
+    PartitionView,
     Result,
     Situation,
     ThrottleEvent,
@@ -157,6 +158,10 @@ class Enforcer:
             self._history.held(verdict.holds)
         self._write_status(len(tick.groups))
 
+    def partitions(self) -> tuple[PartitionView, ...]:
+        """Of the caches, now; empty: they are not looked at."""
+        return self._cache.views() if self._cache else ()
+
     def throttled(self, throttles: Sequence[Throttle]) -> None:
         """Quotas ran out: answer at once."""
         if self._last is None:
@@ -185,7 +190,7 @@ class Enforcer:
             throttles_lost=throttles_lost,
             history_dropped=self._history.counts().dropped if self._history else None,
             network=self._seen,
-            partitions=self._cache.views() if self._cache else (),
+            partitions=self.partitions(),
         )
 
     def _knobs(self) -> dict[tuple[int, Knob], KnobState]:
@@ -348,7 +353,7 @@ class Enforcer:
             knobs=knobs_that_differ(self._knobs(), self._paths, self._names()),
             devices=device_statuses(self._seen),
             sends_bytes_per_s=sends_of(self._seen, self._paths),
-            partitions=partition_statuses(self._cache.views() if self._cache else ()),
+            partitions=partition_statuses(self.partitions()),
             slis=sli_statuses(self._config.slis, self._slis),
             history=history,
         )

@@ -16,7 +16,7 @@ import numpy as np
 
 from agent.cli.text import ABSENT, bits_per_s, decimal, duration, fitted, percent, ratio, size
 from agent.discovery.rules import glob_regex
-from agent.records import Profile, Source, Tick
+from agent.records import Floats, Profile, Source, Tick
 from agent.units import NS_PER_S
 
 SortKey = Literal["wait", "cpu", "throttle", "name"]
@@ -48,6 +48,12 @@ class _Column:
     rank: int
     """The column with the highest rank is dropped first; 0 stays."""
     cell: Callable[[Tick, Profile, int], str]
+    is_known: Callable[[Profile], bool] = lambda profile: True
+    """What nobody looks at has no column."""
+
+
+def _bytes(values: Floats | None, row: int) -> str:
+    return ABSENT if values is None else size(float(values[row]))
 
 
 def _main_share(profile: Profile, row: int) -> float:
@@ -71,7 +77,11 @@ _COLUMNS = (
     _Column("thr", 4, 3, lambda t, p, i: percent(ratio(float(t.wait.throttle_ns[i]), float(t.wait.sum_ns[i])))),
     _Column("thr/s", 5, 4, lambda t, p, i: decimal(float(p.throttle_per_s[i]), 1)),
     _Column("thr p99", 7, 9, lambda t, p, i: duration(float(t.throttle.p99_ns[i]))),
-    _Column("CPI", 5, 4, lambda t, p, i: decimal(_cpi(p, i))),
+    _Column("CPI", 5, 4, lambda t, p, i: decimal(_cpi(p, i)), lambda p: p.cpi is not None),
+    _Column("llc", 7, 11, lambda t, p, i: _bytes(p.llc_bytes, i), lambda p: p.llc_bytes is not None),
+    _Column(
+        "mem/s", 7, 12, lambda t, p, i: _bytes(p.memory_bytes_per_s, i), lambda p: p.memory_bytes_per_s is not None
+    ),
     _Column("share", 5, 1, lambda t, p, i: percent(_main_share(p, i))),
 )
 
@@ -146,7 +156,7 @@ def _culprit(tick: Tick, profile: Profile, row: int) -> str:
 
 def _fitting(view: View, profile: Profile) -> list[_Column]:
     """The columns that are known here, and leave room for the names."""
-    columns = [column for column in _COLUMNS if column.title != "CPI" or profile.cpi]
+    columns = [column for column in _COLUMNS if column.is_known(profile)]
     if (sends := view.sends_bytes_per_s) is not None:
         columns.append(_Column("bit/s", 5, 1, lambda t, p, i: bits_per_s(sends.get(t.groups[i].path, math.nan))))
     room = view.width - _PATH_WIDTH_MIN - _CULPRIT_WIDTH_MIN - 2

@@ -72,6 +72,18 @@ def test_where_the_network_is_shaped_devices_have_a_line_and_groups_what_they_se
     assert row_of(lines, "/batch")[-2] == "-"
 
 
+def test_where_caches_are_looked_at_there_are_columns_of_them_as_far_as_they_fit() -> None:
+    tick, profile, _ = measured()
+    llc, moved = np.array([3.25e6, NAN, NAN]), np.array([6.7e8, NAN, NAN])
+    profile = replace(profile, llc_bytes=llc, memory_bytes_per_s=moved)
+    lines = table(tick, profile, View(160, None))
+    assert lines[HEADER_LINES - 1].split()[-4:] == ["llc", "mem/s", "share", "culprit"]
+    assert row_of(lines, "/system")[-4:-2] == ["3.1MiB", "639MiB"]
+    assert row_of(lines, "/idle")[-4:-2] == ["-", "-"]
+    narrow = table(tick, profile, View(100, None))[HEADER_LINES - 1]
+    assert narrow == table(tick, measured()[1], View(100, None))[HEADER_LINES - 1]
+
+
 def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
     tick, profile, _ = measured()
     row = row_of(table(tick, profile, View(160, None)), "/idle")
