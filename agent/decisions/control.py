@@ -139,7 +139,8 @@ class Control:
     def learn(
         self, state: ControlState, decision: Decision, outcomes: tuple[Outcome, ...], now_ns: int
     ) -> ControlState:
-        """What became of an accepted decision."""
+        """What became of an accepted decision. Partitions are laid out as a whole or not at all: that is one write."""
+        writes = outcomes[:1] if decision.resource is Resource.CACHE else outcomes
         states = dict(state.controllers)
         for controller in self._controllers:
             if controller.name == decision.controller:
@@ -148,7 +149,7 @@ class Control:
             state,
             controllers=states,
             arbiter=self._arbiter.learn(state.arbiter, decision, outcomes, now_ns),
-            health=after_writes(state.health, outcomes),
+            health=after_writes(state.health, writes),
         )
 
     def _judged(self, state: ControlState, situation: Situation) -> ControlState:

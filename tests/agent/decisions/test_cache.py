@@ -282,6 +282,16 @@ def test_what_was_refused_is_not_tried_at_every_tick() -> None:
     assert has(made) == ((0, 50), 50)
 
 
+def test_a_layout_that_is_refused_is_one_write_that_is_refused() -> None:
+    """However many partitions it has: the machine is not ill by that."""
+    made = World(CONFIG + '[[partition]]\nclass = "LS"\nbandwidth = "90%"\n[[partition]]\nclass = "LSR"')
+    made.cache = cache()
+    made.result = lambda _: Result.REFUSED
+    ticks(made, 2)
+    assert len(made.changes[0][1].intents) == 5
+    assert [hold for hold in tick(made).holds if hold.controller is None] == []
+
+
 def test_what_somebody_else_has_taken_away_is_set_again_as_it_was() -> None:
     made = world()
     ticks(made, 4, slow=True)
