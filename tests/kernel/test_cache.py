@@ -19,7 +19,6 @@ from agent.actuators import journal as journals
 from agent.actuators.cache import CacheExecutor, Member, Moves, Partition
 from agent.actuators.journal import Journal
 from agent.actuators.report import Fate
-from agent.actuators.resctrl import Resctrl
 from agent.control import Intent, Knob, KnobValue, Outcome, Result, partition_id
 from agent.records import Qos
 from agent.units import NS_PER_S
@@ -83,8 +82,10 @@ class Bench:
 
     def recover(self) -> list[Fate]:
         """As the next agent does, from the file alone."""
-        record = Journal(self.path, BOOT, journals.read(self.path, BOOT).all)
-        done = [told.fate for told in Resctrl(record).give_back()]
+        left = journals.read(self.path, BOOT)
+        record = Journal(self.path, BOOT, left.all)
+        executor = CacheExecutor(record, lambda: 0, may_mount=False)
+        done = [told.fate for told in executor.adopt(left.resctrl.values())]
         record.close()
         return done
 
@@ -489,6 +490,14 @@ def test_it_is_mounted_as_configured(journal: Path) -> None:
     assert {"L3CODE", "L3DATA"} <= set(schemata(ROOT / "slackwater-LS"))
     bench.executor.restore()
     assert not (ROOT / "info").exists()
+
+
+@needs("resctrl:mbps")
+def test_bandwidth_is_in_mib_per_s_where_it_is_mounted_so(journal: Path) -> None:
+    bench = Bench(journal, may_mount=True, options=("mba_MBps",))
+    assert bench.apply(BE, 2000, Knob.MEMORY_BANDWIDTH).result is Result.APPLIED
+    assert set(schemata(ROOT / "slackwater-BE")["MB"].values()) == {"2000"}
+    bench.executor.restore()
 
 
 def test_options_that_the_machine_has_not_are_refused_in_words(journal: Path) -> None:
