@@ -163,6 +163,7 @@ class CacheWatch:
         self._resctrl = Resctrl(root)
         self._profiler = CacheProfiler()
         self._tree: Tree | None = None
+        self._info: Info | None = None
 
     def views(self, groups: tuple[Group, ...]) -> tuple[PartitionView, ...]:
         """Empty: there are none."""
@@ -171,9 +172,11 @@ class CacheWatch:
         named = {part.id: self._resctrl.group(group_name(_partition(part, None), ())) for part in parts}
         there = {id: group for id, group in named.items() if group.path.exists()}
         if not there:
+            self._info = None
             return ()
         try:
-            sample = samples.read(there, self._resctrl.group(), read_info(self._resctrl.root), time.monotonic_ns())
+            self._info = self._info or read_info(self._resctrl.root)
+            sample = samples.read(there, self._resctrl.group(), self._info, time.monotonic_ns())
         except RdtError:
             return ()
         profile = self._profiler.update(sample)

@@ -289,7 +289,7 @@ class Enforcer:
             if outcome.result is not Result.FOREIGN:
                 continue
             self._foreign_writes += 1
-            log.info("%s %s: its owner wrote %s", intent.path, intent.knob, outcome.after)
+            log.info("%s %s: %s", intent.path, intent.knob, outcome.kernel_text or f"its owner wrote {outcome.after}")
             state = self._knobs().get((intent.group_id, intent.knob))
             if state and state.is_foreign:
                 self._tell(

@@ -267,12 +267,13 @@ def test_a_dry_run_says_what_it_would_do(node: Node) -> None:
         before = state()
         config = node.config(mode="dry-run")
         with running("run", "--config", config) as agent:
-            soon(
+            told = soon(
                 lambda: (
-                    "batch work may use 0-50 % of the L3" in slackwater("history", "--config", config).stdout or None
+                    text if "dry-run" in (text := slackwater("history", "--json", "--config", config).stdout) else None
                 ),
                 "an entry",
             )
+            assert "batch work may use 0-50 % of the L3" in told
             assert state() == before
             stop(agent)
 
