@@ -166,6 +166,8 @@ class Cache:
             return scales.up(level), None
         if not any(finding.is_fresh for finding in ours):
             return level, Hold(self.name, f"{ours[0].signal} of {ours[0].path} is absent, or what tells its cause")
+        if not any(finding.is_fresh and finding.is_past for finding in ours):
+            return level, None
         if not state.has_batch:
             return level, Hold(self.name, "there is no batch work that could give way")
         lower = scales.down(level)

@@ -176,6 +176,17 @@ def test_while_the_signal_is_absent_it_stays() -> None:
     assert "sli:shop of /web is absent" in holds[0]
 
 
+def test_while_the_last_sample_is_good_it_stays() -> None:
+    """The window still holds what was before the last step."""
+    made = World(CONFIG.replace("window_s = 2", "window_s = 10"))
+    made.cache = cache()
+    ticks(made, 6, slow=True)
+    before = has(made)
+    ticks(made, 6)
+    assert tick(made).findings
+    assert has(made) == before != ((0, 50), 50)
+
+
 def test_while_another_cause_is_at_work_it_stays() -> None:
     made = world()
     ticks(made, 4, slow=True)
