@@ -45,12 +45,14 @@ class Mover:
         self._seen: Where = {}
         self._calls = 0
         self._had_new = True
+        self._strays: frozenset[int] = frozenset()
+        """In a partition, but in none of its cgroups: at the next call they go, if it is still so."""
 
     def follow(self, members: tuple[Member, ...], names: Mapping[int, str]) -> Moves:
         """`names`: of the groups of partitions. Where nobody is new, a read per group is all. RdtError.
 
-        Who is new is looked for at two calls: the kernel lists a child in resctrl before it does in its cgroup, and
-        what is started in a container is put there after its birth.
+        Who is new is looked for at two calls, and who has left is returned at the second: the kernel lists a child in
+        resctrl before it does in its cgroup, and what is started in a container is put there after its birth.
         """
         is_same = members == self._members and names == self._names
         self._members, self._names = members, dict(names)
@@ -60,20 +62,21 @@ class Mover:
             return Moves()
         now = self._where()
         had_new, self._had_new = self._had_new, _has_new(now, self._seen)
-        if is_same and self._calls % SCAN_EVERY and not self._had_new and not had_new:
+        if is_same and self._calls % SCAN_EVERY and not (had_new or self._had_new or self._strays):
             return Moves()
-        if not self._misplaced(now):
-            self._seen = now
-            return Moves()
-        return self._move()
+        strays = self._strays
+        if self._misplaced(now, strays):
+            return self._move(strays)
+        self._seen = now
+        return Moves()
 
-    def _move(self) -> Moves:
+    def _move(self, strays: frozenset[int]) -> Moves:
         """Under the lock of the tree, by which others do the same."""
         taken = returned = 0
         with self._tree.locked():
             for _ in range(PASSES_MAX):
                 self._seen = self._where()
-                misplaced = self._misplaced(self._seen)
+                misplaced = self._misplaced(self._seen, strays)
                 if not misplaced:
                     break
                 for name, threads in misplaced.items():
@@ -84,10 +87,8 @@ class Mover:
     def _where(self) -> Where:
         return {name: _movable(self._tree.group(name)) for name in (DEFAULT, *self._names.values())}
 
-    def _misplaced(self, where: Where) -> dict[str, list[int]]:
-        """Name of a group -> threads to be moved there. `where` is older than what is read here: who is in no cgroup of
-        a partition now has left it, or has ended.
-        """
+    def _misplaced(self, where: Where, strays: frozenset[int]) -> dict[str, list[int]]:
+        """Name of a group -> threads to be moved there; to the default group only who was a stray before."""
         belongs = self._belongs()
         found: dict[str, list[int]] = {}
         for name, threads in where.items():
@@ -95,6 +96,9 @@ class Mover:
                 to = belongs.get(thread, DEFAULT)
                 if to != name:
                     found.setdefault(to, []).append(thread)
+        self._strays = frozenset(found.pop(DEFAULT, ()))
+        if gone := strays & self._strays:
+            found[DEFAULT] = list(gone)
         return found
 
     def _belongs(self) -> dict[int, str]:
