@@ -35,14 +35,15 @@ ROOTS = (
 )
 
 
-def work(host: Host, journal: Path) -> None:
-    """Take two devices and give them back, for ever."""
+def work(host: Host, journal: Path, began: int) -> None:
+    """Take two devices and give them back, for ever; that it begins is said to this descriptor."""
     device, veth = ifindex("va"), ifindex("vc")
     with Executor.open(host, journal) as executor, Rtnetlink() as rtnl, NetClassifier(16) as classifier:
         network = NetworkExecutor(
             rtnl, executor.journal, classifier, time.monotonic_ns, shares=Shares(10, 50, 10), takeover=True
         )
         network.follow([Member(1001, "/be", NetClass.BE, 1001), Member(1002, "/box", NetClass.BE, None, (veth,))])
+        os.write(began, b"!")
         while True:
             network.apply(
                 [
@@ -62,15 +63,19 @@ def found() -> str:
 
 def one_round(host: Host, journal: Path, before: str, after_s: float) -> tuple[bool, str]:
     """Whether a device was on record, and what is otherwise than before."""
+    begins, began = os.pipe()
     pid = os.fork()
     if not pid:
         try:
-            work(host, journal)
+            work(host, journal, began)
         finally:
             os._exit(1)
+    os.close(began)
+    os.read(begins, 1)
     time.sleep(after_s)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+    os.close(begins)
     with Executor.open(host, journal) as executor:
         was_on_record = bool(executor.devices)
         done = restore_network(executor, host)

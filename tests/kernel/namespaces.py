@@ -51,6 +51,17 @@ def inside(namespace: int) -> Iterator[None]:
         os.close(before)
 
 
+@contextlib.contextmanager
+def inside_a_new_one() -> Iterator[None]:
+    """It is gone afterwards."""
+    namespace = new_namespace()
+    try:
+        with inside(namespace):
+            yield
+    finally:
+        os.close(namespace)
+
+
 def _enter(namespace: int) -> None:
     if _LIBC.setns(namespace, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")

@@ -126,7 +126,7 @@ def _no_net() -> str | None:
     if lacks := namespaces.has_commands():
         return lacks
     try:
-        with namespaces.inside(namespaces.new_namespace()):
+        with namespaces.inside_a_new_one():
             namespaces.run("tc qdisc add dev lo root handle 1: htb")
     except (OSError, AssertionError) as err:
         return str(err)
@@ -144,7 +144,7 @@ def _no_bond() -> str | None:
     from tests.kernel import namespaces
 
     try:
-        with namespaces.inside(namespaces.new_namespace()):
+        with namespaces.inside_a_new_one():
             namespaces.run("ip link add bond0 type bond", "ip link add link bond0 name bond0.5 type vlan id 5")
     except (OSError, AssertionError) as err:
         return str(err)

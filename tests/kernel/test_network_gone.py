@@ -18,7 +18,7 @@ from agent.actuators.network import Member, NetworkExecutor
 from agent.control import Intent, Knob, Result
 from agent.rtnetlink import Rtnetlink
 from native.net import NetClassifier
-from tests.kernel.namespaces import ifindex, inside, new_namespace, run
+from tests.kernel.namespaces import ifindex, inside_a_new_one, new_namespace, run
 from tests.kernel.needs import needs
 
 pytestmark = [needs("root", "bpf", "net"), pytest.mark.slow]
@@ -61,7 +61,7 @@ def two_devices() -> Iterator[None]:
 
 def one_round(folder: Path, victim: str, passes: int) -> bool:
     """Whether it went so far. Fails when something is raised, left, or still held."""
-    with inside(namespace := new_namespace()), two_devices(), Rtnetlink() as rtnl, NetClassifier(16) as classifier:
+    with inside_a_new_one(), two_devices(), Rtnetlink() as rtnl, NetClassifier(16) as classifier:
         device, veth = ifindex("va"), ifindex("vc")
         journal = Journal(folder / f"journal-{passes}", "boot", ())
         executor = NetworkExecutor(
@@ -89,7 +89,6 @@ def one_round(folder: Path, victim: str, passes: int) -> bool:
         assert "51ac" not in run(f"tc qdisc show dev {other}") + run(f"tc filter show dev {other} ingress")
         journal.close()
         assert not (folder / f"journal-{passes}").exists()
-    os.close(namespace)
     return saboteur.passes <= 0
 
 
