@@ -25,19 +25,24 @@ class Shape:
 
 
 class Shaper:
-    """Remembers which kinds of qdiscs the kernel does not have."""
+    """Remembers which classes are its own, and which kinds of qdiscs the kernel does not have."""
 
     def __init__(self, rtnl: Rtnetlink) -> None:
         self._rtnl = rtnl
         self._lacks: set[str] = set()
+        self._made: dict[int, set[int]] = {}
+        """By device: classes that are ours. Somebody else's in our qdisc stay."""
 
     def shape(self, link: Link, wanted: Shape, limits: Iterable[GroupLimit]) -> None:
         """And read it back. OSError."""
         rates = htb.rates_of(wanted.link_bytes_per_s, wanted.be_bytes_per_s, wanted.shares, limits)
         ahead_bytes = htb.ahead_bytes(wanted.link_bytes_per_s, link.mtu_bytes)
         there = {part.handle: part for part in self._rtnl.parts("class", link.ifindex) if part.handle >> 16 == MAJOR}
-        for handle in sorted(there.keys() - rates.keys(), reverse=True):
+        made = self._made.setdefault(link.ifindex, set())
+        for handle in sorted((made & there.keys()) - rates.keys(), reverse=True):
             self._rtnl.delete(link.ifindex, there[handle].plain)
+        made.clear()
+        made.update(rates)
         for handle, (parent, of_class) in rates.items():
             burst_bytes = ahead_bytes if htb.is_all_of_be(handle) else None
             options = tc_options.htb_class(of_class, link.mtu_bytes, burst_bytes)
@@ -56,7 +61,7 @@ class Shaper:
         self._rtnl.add(ifindex, Part("filter", "bpf", 1, htb.HANDLE, _FILTER_PRIORITY << 16 | ALL_PROTOCOLS, options))
 
     def _read_back(self, ifindex: int, rates: Mapping[int, tc_options.HtbRates]) -> None:
-        parts = [part for part in self._rtnl.parts("class", ifindex) if part.handle >> 16 == MAJOR]
+        parts = [part for part in self._rtnl.parts("class", ifindex) if part.handle in rates]
         if {part.handle: tc_options.read_htb_class(part.options) for part in parts} != rates:
             raise OSError(errno.EIO, "its classes read back otherwise")
 

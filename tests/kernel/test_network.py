@@ -416,6 +416,17 @@ def test_a_root_that_could_not_be_given_back_is_not_taken_over(bench: Bench) -> 
     assert state("va") == before
 
 
+def test_classes_and_filters_that_somebody_adds_to_our_root_stay_while_it_is_ours(bench: Bench) -> None:
+    bench.shape()
+    run("tc class add dev va parent 51ac:1 classid 51ac:7 htb rate 1mbit")
+    run("tc filter add dev va parent 51ac: protocol ip prio 7 u32 match ip dport 80 0xffff flowid 51ac:7")
+    bench.set(Knob.SEND, 10 * MBIT, "be")
+    bench.set(Knob.SEND, None, "be")
+    assert "class htb 51ac:7 " in state("va")
+    assert "flowid 51ac:7" in state("va")
+    assert "class htb 51ac:100 " not in state("va")
+
+
 def test_foreign_filters_at_the_ingress_stay(container: Bench) -> None:
     foreign("ingress")
     before = state("va")

@@ -143,6 +143,33 @@ def test_what_was_changed_is_put_back_at_a_stop_and_after_a_kill(provisioned: Ma
         provisioned.run(f"systemctl stop web; cp /tmp/right {CONFIGURATION}; systemctl restart slackwater")
 
 
+def test_with_network_a_device_is_shaped_and_given_back_at_a_stop_and_after_a_kill(provisioned: Machine) -> None:
+    """With the unit's capabilities. What it needs of modules the kernel loads by itself."""
+    root = "tc qdisc show dev shaped | head -1"
+
+    def wait_for_htb() -> None:
+        done = provisioned.run(f"for i in $(seq 60); do {root} | grep -q 'htb 51ac:' && exit 0; sleep 1; done; exit 1")
+        assert done.returncode == 0, provisioned.run("slackwater status; journalctl -u slackwater -n 20").stdout
+
+    settings = '[enforce]\\nmode = "on"\\n[network]\\nenforce = "on"\\ndevices = ["shaped"]\\nlink_rate = "1 Gbit/s"\\n'
+    provisioned.run("ip link add shaped type veth peer name other; ip link set shaped up; ip link set other up")
+    before = provisioned.run(root).stdout
+    provisioned.run(
+        f"cp {CONFIGURATION} /tmp/right; printf '{settings}' >{CONFIGURATION}; systemctl restart slackwater"
+    )
+    try:
+        wait_for_htb()
+        (pid,) = shown(provisioned, "MainPID")
+        provisioned.run(f"kill -KILL {pid}")
+        wait_until(provisioned, "NRestarts", "1", RESTART_LIMIT_S)
+        assert "restored  shaped link" in provisioned.run("journalctl -u slackwater -n 60 -o cat").stdout
+        wait_for_htb()
+        provisioned.run("systemctl stop slackwater")
+        assert provisioned.run(root).stdout == before
+    finally:
+        provisioned.run(f"ip link del shaped; cp /tmp/right {CONFIGURATION}; systemctl restart slackwater")
+
+
 def test_hung_it_is_killed_by_the_watchdog_and_started_again(guest: Machine) -> None:
     """It is not fed by a process that stands still; one that works outlives it."""
     (pid,) = shown(guest, "MainPID")
