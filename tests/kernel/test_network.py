@@ -248,6 +248,7 @@ def growth(bench: Bench, body: str, group: Path | None) -> dict[str, int]:
     return {name: after[name] - before[name] for name in ("be", "ls")}
 
 
+@pytest.mark.short
 def test_a_group_that_nobody_knows_yet_is_in_the_class_of_the_one_above(bench: Bench) -> None:
     bench.shape()
     assert growth(bench, "for _ in range(20): say()", bench.group("be/young/younger")) == {"be": 20, "ls": 0}
@@ -386,7 +387,15 @@ def foreign(name: str) -> None:
             pytest.skip(f"{command}: {done.stderr.strip()}")
 
 
-@pytest.mark.parametrize("name", [name for name in FOREIGN if name != "ingress"])
+SHORT = ("fq_codel", "prio with filters")
+ROOTS = [
+    pytest.param(name, marks=[pytest.mark.short] if name in SHORT else [], id=name)
+    for name in FOREIGN
+    if name != "ingress"
+]
+
+
+@pytest.mark.parametrize("name", ROOTS)
 def test_a_foreign_root_stays_without_takeover_and_comes_back_with_it(bench: Bench, name: str) -> None:
     foreign(name)
     before = state("va")
