@@ -23,6 +23,7 @@ from native.net import NetClassifier
 FOLLOW_EVERY_READS = 5
 """A container may get its network after its group."""
 _OURS = MAJOR << 16
+_OWN = -1
 _CLASS_NAMES = {_OURS | minor: name for name, minor in CLASS_MINORS.items()}
 
 
@@ -129,20 +130,38 @@ class NetworkSampler:
         for link in self._rtnl.links():
             if link.kind == "veth" and link.peer_namespace is not None:
                 by_namespace.setdefault(link.peer_namespace, []).append(link.ifindex)
-        veths = {group.id: own for group in groups if (own := self._veths(group, by_namespace))}
+        namespaces = self._namespaces(groups) if by_namespace else {}
+        veths = {}
+        for group in groups:
+            first, *others = namespaces.get(group.path, {_OWN})
+            if not others and first in by_namespace:
+                veths[group.id] = tuple(by_namespace[first])
         if (ids, veths) != (self.socket_ids, self.veths):
             self.socket_ids, self.veths = ids, veths
 
-    def _veths(self, group: Group, by_namespace: Mapping[int, list[int]]) -> tuple[int, ...]:
-        """Of the namespace of its first process."""
-        if not by_namespace or self._processes is None or group.path == "/":
-            return ()
+    def _namespaces(self, groups: tuple[Group, ...]) -> Mapping[str, set[int]]:
+        """Path -> the networks of the processes in the group and below it, by the first process of each group."""
+        found: dict[str, set[int]] = {}
+        for group in groups:
+            namespace = None if group.path == "/" else self._namespace(group)
+            path = group.path
+            while path and namespace is not None:
+                found.setdefault(path, set()).add(namespace)
+                path = path.rpartition("/")[0]
+        return found
+
+    def _namespace(self, group: Group) -> int | None:
+        """As this one numbers it; _OWN: no device leads there, as it is with its own. None: it has no process."""
+        if self._processes is None:
+            return None
         try:
             pids = read_file(f"{self._processes}{group.path}/cgroup.procs").split(b"\n", 1)
-            namespace = self._rtnl.namespace_of(int(pids[0])) if pids[0] else None
+            if not pids[0]:
+                return None
+            number = self._rtnl.namespace_of(int(pids[0]))
         except (OSError, ValueError):
-            return ()
-        return tuple(by_namespace.get(namespace, ())) if namespace is not None else ()
+            return None
+        return _OWN if number is None else number
 
 
 def choose(links: tuple[Link, ...], names: tuple[str, ...], defaults: frozenset[int]) -> frozenset[int]:

@@ -191,6 +191,7 @@ def iperf_report(process: subprocess.Popen[bytes], timeout_s: float = 60) -> dic
 
 def received_bytes_per_s(report: dict[str, Any]) -> float:
     """What the receiver of iperf3 got, without headers."""
+    assert "sum_received" in report["end"], report
     return float(report["end"]["sum_received"]["bits_per_second"]) / 8
 
 

@@ -123,13 +123,14 @@ def test_a_vlan_on_a_bond_is_shaped_where_the_route_leads_and_renamed_it_stays_s
 class Container:
     """A group whose one process has a network of its own: a veth whose other end is in this thread's namespace."""
 
-    def __init__(self, link: Link, number: int) -> None:
+    def __init__(self, link: Link, number: int, within: str = "") -> None:
+        """`within`: the process is in a group in it, as with a systemd in a container."""
         self.device, inner = f"vc{number}", f"vd{number}"
-        self.folders = [link.tree / f"box{number}"]
         found = cpu_hierarchy()
         assert found
-        if found[1] == 1:
-            self.folders.append(found[0] / link.name / f"box{number}")
+        hierarchies = {link.tree, found[0] / link.name}
+        leaves = [hierarchy / f"box{number}" / within for hierarchy in hierarchies]
+        self.folders = [*(leaf.parent for leaf in leaves if within), *leaves]
         self.namespace = new_namespace()
         self.address = f"10.{100 + number}.0.2"
         run(f"ip link add {self.device} type veth peer name {inner}")
@@ -138,9 +139,9 @@ class Container:
         with inside(self.namespace):
             run("ip link set lo up", f"ip addr add {self.address}/24 dev {inner}", f"ip link set {inner} up")
             self.process = subprocess.Popen(["iperf3", "-s"], stdout=subprocess.DEVNULL)
-        for folder in self.folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "cgroup.procs").write_text(str(self.process.pid))
+        for leaf in leaves:
+            leaf.mkdir(parents=True)
+            (leaf / "cgroup.procs").write_text(str(self.process.pid))
 
     def mbit(self, *, sends: bool) -> float:
         """What a transfer of 3 s brings, without headers."""
@@ -152,7 +153,7 @@ class Container:
         self.process.kill()
         self.process.wait()
         os.close(self.namespace)
-        for folder in self.folders:
+        for folder in reversed(self.folders):
             for _ in range(100):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
@@ -177,7 +178,7 @@ def test_containers_are_found_and_limited_both_ways_also_new_ones(link: Link) ->
         before = state(first.device)
         with agent_on(link, 'link_rate = "1 Gbit/s"', limits):
             wait_for(lambda: is_limited(first), "the first container")
-            second = Container(link, 2)
+            second = Container(link, 2, "init.scope")
             stack.callback(second.close)
             wait_for(lambda: is_limited(second), "the second container")
             for container in (first, second):
@@ -185,7 +186,7 @@ def test_containers_are_found_and_limited_both_ways_also_new_ones(link: Link) ->
                 print(f"container sends {sends:.1f} Mbit/s, receives {receives:.1f}")  # noqa: T201
                 assert sends <= 20
                 assert receives <= 40
-                assert IS_EMULATED or (sends >= 18 and receives >= 36)
+                assert IS_EMULATED or (sends >= 17 and receives >= 34)
             run(f"ip link del {second.device}")
             wait_for(lambda: None if run("ip -o link").count("slw") > 1 else True, "its IFB goes with it")
         assert state(first.device) == before
