@@ -17,6 +17,7 @@ from native.net import NetClassifier
 _CLONE_NEWNET = 0x40000000
 _LOOPBACK = 1
 _BYTES_PER_S = 1_000_000
+_MTU_BYTES = 65_550
 
 
 def lacking() -> Mapping[str, str] | str:
@@ -50,8 +51,8 @@ def _tried(rtnl: Rtnetlink) -> dict[str, str]:
         return MODULES[kind] not in lacks
 
     if attempt("htb", htb.root()):
-        rates = tc_options.htb_class(HtbRates(_BYTES_PER_S, _BYTES_PER_S), 1_500)
-        for minor, kind, options in ((1, "tbf", tc_options.tbf(_BYTES_PER_S, 1_500)), (2, "fq_codel", b"")):
+        rates = tc_options.htb_class(HtbRates(_BYTES_PER_S, _BYTES_PER_S), _MTU_BYTES)
+        for minor, kind, options in ((1, "tbf", tc_options.tbf(_BYTES_PER_S, _MTU_BYTES)), (2, "fq_codel", b"")):
             rtnl.add(_LOOPBACK, Part("class", "htb", htb.HANDLE | minor, ROOT, options=rates))
             attempt(kind, Part("qdisc", kind, 0, htb.HANDLE | minor, options=options))
         with NetClassifier(1, 1) as classifier:
