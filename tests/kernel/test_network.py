@@ -49,10 +49,11 @@ from tests.kernel.needs import needs
 pytestmark = [needs("root", "bpf", "net", "cgroup2"), pytest.mark.slow]
 
 MBIT = 125_000
-SECONDS = int(os.environ.get("SLACKWATER_NET_SECONDS", "5"))
-KILL_ROUNDS = int(os.environ.get("SLACKWATER_KILL_ROUNDS", "50"))
-TOLERANCE_RATIO = 0.05
 IS_EMULATED = "SLACKWATER_MACHINE" in os.environ
+"""Then it takes long, and says little of time."""
+SECONDS = int(os.environ.get("SLACKWATER_NET_SECONDS", "2" if IS_EMULATED else "5"))
+KILL_ROUNDS = int(os.environ.get("SLACKWATER_KILL_ROUNDS", "10" if IS_EMULATED else "50"))
+TOLERANCE_RATIO = 0.05
 PAYLOAD_RATIO = 1448 / 1514
 """What TCP over IPv4 with time stamps brings of what a packet takes on the link."""
 
@@ -474,6 +475,7 @@ def test_a_device_that_goes_is_gone(bench: Bench) -> None:
     assert bench.executor.restore() == ()
 
 
+@pytest.mark.skipif(IS_EMULATED, reason="ns of an emulated machine")
 def test_the_classifier_costs_little(bench: Bench) -> None:
     """By the kernel's own count, above an empty program that sees the same packets: 100 ns on a quiet machine."""
     bench.pair.serve()
@@ -490,7 +492,7 @@ def test_the_classifier_costs_little(bench: Bench) -> None:
     above_ns = run_ns / runs - nothing.run_ns / nothing.runs
     print(f"classifier: {run_ns / runs:.0f} ns per packet, {above_ns:.0f} above an empty one, {runs} packets")  # noqa: T201
     assert abs(nothing.runs - runs) < 1000
-    assert IS_EMULATED or above_ns <= 100
+    assert above_ns <= 100
     os.close(empty)
 
 
