@@ -163,6 +163,7 @@ NETWORK = NetworkProfile(
         devices=(DeviceSample(2, "eth0", True, 125_000_000, _SENT, dict.fromkeys(("system", "LS", "BE"), _SENT)),),
         group_bytes={1000: 9000},
         group_packets={1000: 9},
+        group_drops={1000: 2},
     ),
     devices=(),
     group_bytes_per_s={},
