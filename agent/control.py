@@ -302,6 +302,16 @@ NO_RELOADS = Reloads()
 
 
 @dataclass(frozen=True, slots=True)
+class SliView:
+    """A service's own figure. `value_ns` None: not known now; `failed`: readings that gave none, by problem."""
+
+    name: str
+    value_ns: float | None
+    target_ns: float
+    failed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ControlReport:
     """What controlling did, as metrics show it. Counts rise since the start."""
 
@@ -325,6 +335,7 @@ class ControlReport:
     """None: there is no history."""
     network: NetworkProfile | None = None
     partitions: tuple[PartitionView, ...] = ()
+    slis: tuple[SliView, ...] = ()
 
 
 State = TypeVar("State")

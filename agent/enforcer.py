@@ -191,6 +191,7 @@ class Enforcer:
             history_dropped=self._history.counts().dropped if self._history else None,
             network=self._seen,
             partitions=self.partitions(),
+            slis=self._slis.views(time.monotonic_ns()) if self._slis else (),
         )
 
     def _knobs(self) -> dict[tuple[int, Knob], KnobState]:

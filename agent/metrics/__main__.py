@@ -12,6 +12,7 @@ from agent.metrics.group_families import GROUP_FAMILIES
 from agent.metrics.histograms import LE_S
 from agent.metrics.host_families import HOST_FAMILIES
 from agent.metrics.network_families import NETWORK_FAMILIES
+from agent.metrics.sli_families import SLI_FAMILIES
 
 INTRODUCTION = """\
 # Metrics
@@ -44,6 +45,7 @@ def page() -> str:
         ("Node", host),
         ("Agent", agent),
         ("Control", CONTROL_FAMILIES),
+        ("Services' own figures", SLI_FAMILIES),
         ("Network", NETWORK_FAMILIES),
         ("Caches", CACHE_FAMILIES),
     )

@@ -8,6 +8,14 @@ from agent.metrics.family import Family
 from agent.metrics.group_families import GROUP_FAMILIES
 from agent.metrics.host_families import HOST_FAMILIES
 from agent.metrics.network_families import NETWORK_FAMILIES
+from agent.metrics.sli_families import SLI_FAMILIES
 
-FAMILIES: tuple[Family, ...] = GROUP_FAMILIES + HOST_FAMILIES + CONTROL_FAMILIES + NETWORK_FAMILIES + CACHE_FAMILIES
+FAMILIES: tuple[Family, ...] = (
+    *GROUP_FAMILIES,
+    *HOST_FAMILIES,
+    *CONTROL_FAMILIES,
+    *SLI_FAMILIES,
+    *NETWORK_FAMILIES,
+    *CACHE_FAMILIES,
+)
 """In the order of exposition."""

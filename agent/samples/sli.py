@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.config_control import SliConfig
-from agent.control import SliValue
+from agent.control import SliValue, SliView
 from agent.quantity import TIME, format_quantity
 from agent.samples.sli_formats import (
     Problem,
@@ -112,9 +112,18 @@ class SliSampler:
         """Why the last look gave no figure, in words, of those that gave none."""
         return {name: error.words for name, error in list(self._problems.items()) if error}
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Looks that gave no figure since the start, by name and problem."""
-        return {(name, problem.value): count for (name, problem), count in list(self._counts.items())}
+    def views(self, now_ns: int) -> tuple[SliView, ...]:
+        """What there is to tell of each since the start."""
+        known, counts = self.values(now_ns), list(self._counts.items())
+        return tuple(
+            SliView(
+                name=(name := reader.config.name),
+                value_ns=known[name].value if name in known else None,
+                target_ns=reader.config.target_ns,
+                failed={problem.value: count for (of, problem), count in counts if of == name},
+            )
+            for reader in self._readers
+        )
 
     def close(self) -> None:
         """Ends the threads; one that waits for a server is left behind, and ends with the process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.control import ControlReport, Enforce, Hold, PartitionView, Result
+from agent.control import ControlReport, Enforce, Hold, PartitionView, Result, SliView
 from agent.records import (
     ZERO_BUCKET,
     CgroupSample,
@@ -193,4 +193,5 @@ REPORT = ControlReport(
     history_dropped=6,
     network=NETWORK,
     partitions=PARTITIONS,
+    slis=(SliView("web", 12e6, 25e6, {"timeout": 3}),),
 )

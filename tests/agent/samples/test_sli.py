@@ -246,7 +246,11 @@ def test_a_server_that_hangs_delays_nobody() -> None:
             eventually(lambda: sampler.values(time.monotonic_ns()))
             begin = time.monotonic()
             assert [*sampler.values(time.monotonic_ns())] == ["api"]
-            assert (sampler.problems(), sampler.counts()) == ({}, {})
+            assert sampler.problems() == {}
+            assert [(view.name, view.value_ns, view.failed) for view in sampler.views(time.monotonic_ns())] == [
+                ("web", None, {}),
+                ("api", 250e6, {}),
+            ]
         finally:
             sampler.close()
             closing.set()
@@ -268,7 +272,8 @@ def test_a_figure_is_not_known_any_more_after_three_intervals() -> None:
             is_dead.set()
             eventually(lambda: not sampler.values(time.monotonic_ns()))
             eventually(lambda: sampler.problems() == {"web": "answers 503 Service Unavailable"})
-            eventually(lambda: sampler.counts().get(("web", "http status"), 0) >= 2)
+            eventually(lambda: sampler.views(time.monotonic_ns())[0].failed.get("http status", 0) >= 2)
+            assert sampler.views(time.monotonic_ns())[0].value_ns is None
             is_dead.clear()
             eventually(lambda: sampler.values(time.monotonic_ns()))
             eventually(lambda: sampler.problems() == {})
