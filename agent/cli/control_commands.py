@@ -37,7 +37,7 @@ NEAR_MAX = 3
 def explain(world: World, group: str, since_s: float, config_path: Path | None) -> None:
     """Tell what was decided for GROUP: what was seen, why, what was turned, what came of it.
 
-    GROUP is a path, a glob that begins with "/", or a part of a path.
+    GROUP is a path, a glob that begins with "/", or a part of a path; or a network device.
     """
     from agent.cli.status_text import partition_now, settings_now
     from agent.cli.story import Story, heading
