@@ -51,12 +51,13 @@ with _without_its_init("pyroute2"):
         NLM_F_ACK,
         NLM_F_CREATE,
         NLM_F_DUMP,
+        NLM_F_DUMP_INTR,
         NLM_F_EXCL,
         NLM_F_REPLACE,
         NLM_F_REQUEST,
         nlmsg,
     )
-    from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+    from pyroute2.netlink.exceptions import NetlinkError
     from pyroute2.netlink.nlsocket import Marshal, NetlinkSocket
 
 __all__ = ["NLM_F_ACK", "NLM_F_CREATE", "NLM_F_DUMP", "NLM_F_EXCL", "NLM_F_REPLACE"]
@@ -135,14 +136,19 @@ class Netlink:
         self._socket.close()
 
     def ask(self, message: Any, kind: int, flags: int = 0) -> tuple[bytes, ...]:
-        """What the kernel answers, from after the header on: with NLM_F_DUMP all of these."""
-        for left in reversed(range(_DUMP_TRIES)):
+        """What the kernel answers, from after the header on: with NLM_F_DUMP all of these.
+
+        Not by pyroute2's nlm_request: that tries again for 9 s what the kernel refuses as busy.
+        """
+        for _ in range(_DUMP_TRIES):
+            number = self._socket.addr_pool.alloc()
             try:
-                answers = self._socket.nlm_request(message, kind, NLM_F_REQUEST | flags)
-                return tuple(answer["payload"] for answer in answers if answer["header"]["type"] >= _KINDS_MIN)
-            except NetlinkDumpInterrupted:
-                if not left:
-                    raise OSError(errno.EAGAIN, "it changes while it is read") from None
+                self._socket.put(message, kind, NLM_F_REQUEST | flags, msg_seq=number)
+                answers = self._socket.get(msg_seq=number)
             except NetlinkError as err:
                 raise OSError(err.code, str(err.args[1] or os.strerror(err.code))) from err
-        raise AssertionError
+            finally:
+                self._socket.addr_pool.free(number, ban=0xFF)  # what comes late is nobody's
+            if not any(answer["header"]["flags"] & NLM_F_DUMP_INTR for answer in answers):
+                return tuple(answer["payload"] for answer in answers if answer["header"]["type"] >= _KINDS_MIN)
+        raise OSError(errno.EAGAIN, "it changes while it is read")

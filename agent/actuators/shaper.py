@@ -40,7 +40,11 @@ class Shaper:
         there = {part.handle: part for part in self._rtnl.parts("class", link.ifindex) if part.handle >> 16 == MAJOR}
         made = self._made.setdefault(link.ifindex, set())
         for handle in sorted((made & there.keys()) - rates.keys(), reverse=True):
-            self._rtnl.delete(link.ifindex, there[handle].plain)
+            try:
+                self._rtnl.delete(link.ifindex, there[handle].plain)
+            except OSError as err:
+                if err.errno != errno.EBUSY:  # somebody's filter leads there: theirs now
+                    raise
         made.clear()
         made.update(rates)
         for handle, (parent, of_class) in rates.items():

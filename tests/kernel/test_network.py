@@ -437,6 +437,18 @@ def test_classes_and_filters_that_somebody_adds_to_our_root_stay_while_it_is_our
     assert "class htb 51ac:100 " not in state("va")
 
 
+def test_a_class_of_ours_to_which_somebodys_filter_leads_stays_and_is_in_nobodys_way(bench: Bench) -> None:
+    """The kernel says busy, at once."""
+    bench.shape()
+    bench.set(Knob.SEND, 10 * MBIT, "be")
+    run("tc filter add dev va parent 51ac: protocol ip prio 7 u32 match ip dport 80 0xffff flowid 51ac:100")
+    begin_s = time.monotonic()
+    assert bench.set(Knob.SEND, None, "be").result is Result.APPLIED
+    assert bench.set(Knob.BE_SEND, 7 * MBIT).result is Result.APPLIED
+    assert time.monotonic() - begin_s < (60 if IS_EMULATED else 5)
+    assert "class htb 51ac:100 " in state("va")
+
+
 def test_foreign_filters_at_the_ingress_stay(container: Bench) -> None:
     foreign("ingress")
     before = state("va")
