@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.actuators.cache import CacheExecutor
-from agent.actuators.cache_layout import group_name
 from agent.actuators.executor import Executor
 from agent.actuators.partition import Member, Partition
 from agent.actuators.report import Restored
@@ -19,7 +18,7 @@ from agent.config import Config
 from agent.config_cache import CacheConfig
 from agent.control import Enforce, Intent, Knob, KnobState, KnobValue, Outcome, PartitionView
 from agent.decisions.partitions import Part, Partitions
-from agent.decisions.tree import Tree, tree_of
+from agent.decisions.tree import Tree
 from agent.host import Host
 from agent.profiles.cache import CacheProfiler
 from agent.records import CacheProfile, Group
@@ -27,7 +26,6 @@ from agent.samples import cache as samples
 from rdt.errors import RdtError
 from rdt.group import Tree as Resctrl
 from rdt.info import DEFAULT_ROOT, Info
-from rdt.info import read as read_info
 from rdt.layout import Range
 
 log = logging.getLogger(__name__)
@@ -153,45 +151,6 @@ class CacheStages:
         if why != self._failed:
             log.warning("no caches are looked at: %s", why)
             self._failed = why
-
-
-class CacheWatch:
-    """Looks at partitions that another agent has made by the same configuration, and changes nothing."""
-
-    def __init__(self, config: Config, root: Path = DEFAULT_ROOT) -> None:
-        self._partitions = Partitions(config)
-        self._resctrl = Resctrl(root)
-        self._profiler = CacheProfiler()
-        self._tree: Tree | None = None
-        self._info: Info | None = None
-
-    def views(self, groups: tuple[Group, ...]) -> tuple[PartitionView, ...]:
-        """Empty: there are none."""
-        self._tree = tree_of(groups, self._tree)
-        parts, members = self._partitions.of(self._tree)
-        named = {part.id: self._resctrl.group(group_name(_partition(part, None), ())) for part in parts}
-        there = {id: group for id, group in named.items() if group.path.exists()}
-        if not there:
-            self._info = None
-            return ()
-        try:
-            self._info = self._info or read_info(self._resctrl.root)
-            sample = samples.read(there, self._resctrl.group(), self._info, time.monotonic_ns())
-        except RdtError:
-            return ()
-        profile = self._profiler.update(sample)
-        return tuple(
-            PartitionView(
-                id=part.id,
-                name=part.name,
-                members=tuple(groups[each.row].path for each in members if each.partition_id == part.id),
-                ways_pct=None,
-                bandwidth=None,
-                is_mib_per_s=False,
-                profile=profile.partitions.get(part.id),
-            )
-            for part in parts
-        )
 
 
 def _options(config: CacheConfig) -> tuple[str, ...]:

@@ -35,7 +35,6 @@ from agent.control import (
     Knob,
     KnobState,
     Outcome,
-    PartitionView,
     Result,
     Situation,
     ThrottleEvent,
@@ -51,15 +50,8 @@ from agent.recovery import recovered
 from agent.samples.node import root_is_read_only
 from agent.samples.settings import SettingsReader
 from agent.samples.topology import TopologyReader
-from agent.status import (
-    HistoryStatus,
-    StatusFile,
-    device_statuses,
-    knobs_that_differ,
-    partition_statuses,
-    sends_of,
-    sli_statuses,
-)
+from agent.status import HistoryStatus, StatusFile, device_statuses, knobs_that_differ, sends_of, sli_statuses
+from agent.status_partitions import partition_statuses
 from native.probe import Throttle
 
 if TYPE_CHECKING:
@@ -158,10 +150,6 @@ class Enforcer:
             self._history.held(verdict.holds)
         self._write_status(len(tick.groups))
 
-    def partitions(self) -> tuple[PartitionView, ...]:
-        """Of the caches, now; empty: they are not looked at."""
-        return self._cache.views() if self._cache else ()
-
     def throttled(self, throttles: Sequence[Throttle]) -> None:
         """Quotas ran out: answer at once."""
         if self._last is None:
@@ -190,7 +178,7 @@ class Enforcer:
             throttles_lost=throttles_lost,
             history_dropped=self._history.counts().dropped if self._history else None,
             network=self._seen,
-            partitions=self.partitions(),
+            partitions=self._cache.views() if self._cache else (),
             slis=self._slis.views(time.monotonic_ns()) if self._slis else (),
         )
 
@@ -354,7 +342,7 @@ class Enforcer:
             knobs=knobs_that_differ(self._knobs(), self._paths, self._names()),
             devices=device_statuses(self._seen),
             sends_bytes_per_s=sends_of(self._seen, self._paths),
-            partitions=partition_statuses(self.partitions()),
+            partitions=partition_statuses(self._cache.views() if self._cache else ()),
             slis=sli_statuses(self._config.slis, self._slis),
             history=history,
         )

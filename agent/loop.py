@@ -14,7 +14,7 @@ import selectors
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from msgspec.structs import replace
 
@@ -35,9 +35,6 @@ from agent.samples.sampler import Sampler
 from agent.service_manager import ServiceManager
 from agent.units import NS_PER_S
 from native.probe import Probe, ProbeError, ProbeFeatures, ProbeOptions
-
-if TYPE_CHECKING:
-    from agent.cache import CacheWatch
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +73,6 @@ class Agent:
         self._stopping = False
         self._enforcement = contextlib.ExitStack()
         self._enforcer: Enforcer | None = None
-        self._cache_watch: CacheWatch | None = None
         self._reflex: Reflex | None = None
         self._sampling = SamplingState()
         self._service = ServiceManager()
@@ -113,7 +109,6 @@ class Agent:
         self._stack.callback(self._enforcement.close)
         self._baseline = self._tick(time.monotonic_ns())
         self._enforce(self._config)
-        self._watch_caches(self._config)
         self._stack.callback(self._service.stopping)  # the first thing that `close` does
 
     def _cpi_profiler(self) -> CpiProfiler | None:
@@ -162,14 +157,6 @@ class Agent:
             if self._probe:
                 reflex = Reflex(self._probe, self._selector, self._enforcer.throttled)
                 self._reflex = self._enforcement.enter_context(reflex)
-
-    def _watch_caches(self, config: Config) -> None:
-        """Of partitions that another agent has made: who enforces sees his own."""
-        self._cache_watch = None
-        if config.enforce.mode is Enforce.OFF is not config.cache.enforce:
-            from agent.cache import CacheWatch  # here: nobody else pays for rdt/
-
-            self._cache_watch = CacheWatch(config)
 
     def _open_metrics(self) -> None:
         self._metrics = None
@@ -255,19 +242,9 @@ class Agent:
             report = self._enforcer.report(self._reflex.lost if self._reflex else 0) if self._enforcer else None
             self._metrics.update(tick, profile, self._reloads, report)
         if self._on_tick and tick.number:
-            self._on_tick(tick, self._with_caches(profile))
+            self._on_tick(tick, profile)
         self._status = f"{len(tick.groups)} groups, source {tick.source}, {tick.agent.lost_samples} samples lost"
         return tick
-
-    def _with_caches(self, profile: Profile) -> Profile:
-        partitions = self._enforcer.partitions() if self._enforcer else ()
-        if self._cache_watch:
-            partitions = self._cache_watch.views(profile.groups)
-        if not partitions:
-            return profile
-        from agent.profiles.cache import by_group
-
-        return by_group(profile, partitions)
 
     def _adapt(self, tick: Tick) -> None:
         """Send fewer samples when we cannot keep up."""
@@ -299,7 +276,6 @@ class Agent:
             read = self._load()
             config = replace(read, **old)
             self._enforce(config)
-            self._watch_caches(config)
         except SlackwaterError as error:
             log.error("the configuration stays as it was: %s", error)
             self._reloads = self._reloads.refused()

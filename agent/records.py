@@ -409,10 +409,6 @@ class Profile:
     """Ticks since the start whose length was not believable."""
     counter_resets: int = 0
     """Counters seen to fall since the start."""
-    llc_bytes: Floats | None = None
-    """In the last-level caches now, of groups that have a partition alone; None: no caches are looked at."""
-    memory_bytes_per_s: Floats | None = None
-    """To and from memory, of the same groups, over the last tick."""
     cpi: CpiProfile | None = None
     """None: this host has no hardware counters, or they are not looked at."""
 

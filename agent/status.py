@@ -20,12 +20,13 @@ import msgspec
 
 from agent.config_control import SliConfig
 from agent.config_explain import one_line
-from agent.control import Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome, PartitionView, SliValue
+from agent.control import Decision, Enforce, Hold, Knob, KnobState, KnobValue, Outcome, SliValue
 from agent.errors import HostError
 from agent.history.entries import Moment, sameness_of_hold
 from agent.history.schema import stored
 from agent.records import NetworkProfile
 from agent.samples.files import read_file
+from agent.status_partitions import PartitionStatus
 from agent.units import NS_PER_S, ticks_to_ns
 
 SCHEMA = 1
@@ -74,21 +75,6 @@ class DeviceStatus(_Part, frozen=True):
     class_bytes_per_s: dict[str, float | None]
     class_backlog_bytes: dict[str, int]
     class_dropped_packets: dict[str, int]
-
-
-class PartitionStatus(_Part, frozen=True):
-    """A partition of the caches. `bandwidth` in percent, or MiB/s. None: not set, or not known."""
-
-    id: int | None
-    """None: what lies in no partition."""
-    name: str
-    members: tuple[str, ...]
-    ways_pct: tuple[int, int] | None
-    bandwidth: int | None
-    is_mib_per_s: bool
-    llc_bytes: float | None
-    total_bytes_per_s: float | None
-    local_bytes_per_s: float | None
 
 
 class SliStatus(_Part, frozen=True):
@@ -189,34 +175,6 @@ def sends_of(network: NetworkProfile | None, paths: Mapping[int, str]) -> dict[s
     """What groups send, without those that send nothing. Bytes per s."""
     rates = network.group_bytes_per_s if network else {}
     return {stored(paths[group_id]): rate for group_id, rate in rates.items() if rate and group_id in paths}
-
-
-def partition_statuses(partitions: Iterable[PartitionView]) -> tuple[PartitionStatus, ...]:
-    return tuple(
-        PartitionStatus(
-            id=view.id,
-            name=stored(view.name),
-            members=tuple(map(stored, view.members)),
-            ways_pct=view.ways_pct,
-            bandwidth=view.bandwidth,
-            is_mib_per_s=view.is_mib_per_s,
-            llc_bytes=_known(view.profile.llc_bytes) if view.profile else None,
-            total_bytes_per_s=_known(view.profile.total_bytes_per_s) if view.profile else None,
-            local_bytes_per_s=_known(view.profile.local_bytes_per_s) if view.profile else None,
-        )
-        for view in partitions
-    )
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def partition_of(path: str, partitions: Iterable[PartitionStatus]) -> PartitionStatus | None:
-    """The one that a group lies in; None: in none."""
-    members = [(member, each) for each in partitions for member in each.members]
-    around = [(member, each) for member, each in members if path == member or path.startswith(f"{member}/")]
-    return max(around, key=lambda found: len(found[0]))[1] if around else None
 
 
 class SliSource(Protocol):

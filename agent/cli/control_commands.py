@@ -16,7 +16,8 @@ from agent.cli.words import counted
 from agent.config import load_config
 from agent.errors import HostError, UsageError
 from agent.history.entries import Entry, Kind
-from agent.status import Life, PartitionStatus, Status, life_of, partition_of, read_status
+from agent.status import Life, Status, life_of, read_status
+from agent.status_partitions import PartitionStatus, partition_of
 from agent.units import NS_PER_S
 
 if TYPE_CHECKING:

@@ -59,8 +59,6 @@ def _groups(tick: Tick, profile: Profile) -> list[dict[str, Any]]:
         _wholes(cgroup.memory_bytes),
         _decimals(profile.io_read_bytes_per_s),
         _decimals(profile.io_write_bytes_per_s),
-        _known(profile.llc_bytes, len(tick.groups)),
-        _known(profile.memory_bytes_per_s, len(tick.groups)),
         *_cpi(profile),
         strict=True,
     )
@@ -76,25 +74,10 @@ def _groups(tick: Tick, profile: Profile) -> list[dict[str, Any]]:
             "memory_bytes": memory_bytes,
             "io_read_bytes_per_s": read_per_s,
             "io_write_bytes_per_s": write_per_s,
-            "llc_bytes": llc_bytes,
-            "memory_traffic_bytes_per_s": moved_per_s,
             "cycles_per_instruction": cpi,
             "llc_misses_per_1000_instructions": misses,
         }
-        for (
-            group,
-            cores,
-            waits,
-            throttles,
-            culprit,
-            memory_bytes,
-            read_per_s,
-            write_per_s,
-            llc_bytes,
-            moved_per_s,
-            cpi,
-            misses,
-        ) in columns
+        for group, cores, waits, throttles, culprit, memory_bytes, read_per_s, write_per_s, cpi, misses in columns
     ]
 
 
@@ -123,10 +106,6 @@ def _rows(**columns: list[Any]) -> list[dict[str, Any]]:
 
 def _wholes(values: Floats) -> list[int | None]:
     return [round(value) if math.isfinite(value) else None for value in values.tolist()]
-
-
-def _known(values: Floats | None, rows: int) -> list[int | None]:
-    return [None] * rows if values is None else _wholes(values)
 
 
 def _decimals(values: Floats, digits: int = 2) -> list[float | None]:

@@ -18,10 +18,10 @@ from agent.status import (
     HoldStatus,
     KnobStatus,
     Life,
-    PartitionStatus,
     SliStatus,
     Status,
 )
+from agent.status_partitions import PartitionStatus
 from agent.units import NS_PER_S
 
 _PATH_WIDTH = 64

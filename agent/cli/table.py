@@ -16,7 +16,8 @@ import numpy as np
 
 from agent.cli.text import ABSENT, bits_per_s, decimal, duration, fitted, percent, ratio, size
 from agent.discovery.rules import glob_regex
-from agent.records import Floats, Profile, Source, Tick
+from agent.records import Profile, Source, Tick
+from agent.status_partitions import PartitionStatus
 from agent.units import NS_PER_S
 
 SortKey = Literal["wait", "cpu", "throttle", "name"]
@@ -35,10 +36,12 @@ class View:
     filter: str = ""
     """A glob on the path if it begins with "/", else a part of the path."""
     footer: str = ""
-    devices: tuple[str, ...] = ()
-    """A line for each network device that is shaped; they stand below the header."""
+    notes: tuple[str, ...] = ()
+    """A line for each network device that is shaped, and each partition of the caches; they stand below the header."""
     sends_bytes_per_s: Mapping[str, float] | None = None
     """Of groups, by path; None: the network is not looked at."""
+    partitions: Mapping[str, PartitionStatus] | None = None
+    """Of groups that have one alone, by path; None: there are no counters of caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,6 @@ class _Column:
     cell: Callable[[Tick, Profile, int], str]
     is_known: Callable[[Profile], bool] = lambda profile: True
     """What nobody looks at has no column."""
-
-
-def _bytes(values: Floats | None, row: int) -> str:
-    return ABSENT if values is None else size(float(values[row]))
 
 
 def _main_share(profile: Profile, row: int) -> float:
@@ -78,27 +77,23 @@ _COLUMNS = (
     _Column("thr/s", 5, 4, lambda t, p, i: decimal(float(p.throttle_per_s[i]), 1)),
     _Column("thr p99", 7, 9, lambda t, p, i: duration(float(t.throttle.p99_ns[i]))),
     _Column("CPI", 5, 4, lambda t, p, i: decimal(_cpi(p, i)), lambda p: p.cpi is not None),
-    _Column("llc", 7, 11, lambda t, p, i: _bytes(p.llc_bytes, i), lambda p: p.llc_bytes is not None),
-    _Column(
-        "mem/s", 7, 12, lambda t, p, i: _bytes(p.memory_bytes_per_s, i), lambda p: p.memory_bytes_per_s is not None
-    ),
     _Column("share", 5, 1, lambda t, p, i: percent(_main_share(p, i))),
 )
 
 
 def table(tick: Tick, profile: Profile, view: View, previous: Tick | None = None) -> list[str]:
-    """The lines of the whole screen: HEADER_LINES and those of devices before the first row. `previous`, the tick
+    """The lines of the whole screen: HEADER_LINES and the notes before the first row. `previous`, the tick
     before, tells the cost.
     """
     columns = _fitting(view, profile)
     spare = max(view.width - sum(column.width + 1 for column in columns) - 1, 10)
     rows = shown_rows(tick, profile, view)
-    room = len(rows) if view.height is None else max(view.height - HEADER_LINES - len(view.devices) - 1, 1)
+    room = len(rows) if view.height is None else max(view.height - HEADER_LINES - len(view.notes) - 1, 1)
     longest = max((len(tick.groups[row].path) for row in rows[:room]), default=0)
     path_width = min(max(longest, len("group")), spare * 3 // 5)
     culprit_width = spare - path_width
     titles = " ".join(column.title.rjust(column.width) for column in columns)
-    lines = [*header(tick, profile, previous), *view.devices, f"{'group':{path_width}} {titles} culprit"]
+    lines = [*header(tick, profile, previous), *view.notes, f"{'group':{path_width}} {titles} culprit"]
     for row in rows[:room]:
         cells = " ".join(column.cell(tick, profile, row).rjust(column.width) for column in columns)
         culprit = fitted(_culprit(tick, profile, row), culprit_width)
@@ -154,11 +149,24 @@ def _culprit(tick: Tick, profile: Profile, row: int) -> str:
     return "(itself)" if culprit.id == tick.groups[row].id else culprit.path
 
 
+def _of_partition(title: str, rank: int, partitions: Mapping[str, PartitionStatus], field: str) -> _Column:
+    def cell(tick: Tick, _: Profile, row: int) -> str:
+        value = getattr(partitions.get(tick.groups[row].path), field, None)
+        return ABSENT if value is None else size(value)
+
+    return _Column(title, 7, rank, cell)
+
+
 def _fitting(view: View, profile: Profile) -> list[_Column]:
     """The columns that are known here, and leave room for the names."""
     columns = [column for column in _COLUMNS if column.is_known(profile)]
     if (sends := view.sends_bytes_per_s) is not None:
         columns.append(_Column("bit/s", 5, 1, lambda t, p, i: bits_per_s(sends.get(t.groups[i].path, math.nan))))
+    if (partitions := view.partitions) is not None:
+        columns += [
+            _of_partition("llc", 11, partitions, "llc_bytes"),
+            _of_partition("mem/s", 12, partitions, "total_bytes_per_s"),
+        ]
     room = view.width - _PATH_WIDTH_MIN - _CULPRIT_WIDTH_MIN - 2
     while sum(column.width + 1 for column in columns) > room and any(column.rank for column in columns):
         columns.remove(max(columns, key=lambda column: column.rank))

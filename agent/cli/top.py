@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from agent.cli.status_text import device_line
+from agent.cli.status_text import device_line, partition_now
 from agent.cli.table import HEADER_LINES, SortKey, View, table
 from agent.cli.terminal import draw, read_keys, whole_screen
 from agent.config_explain import one_line
@@ -75,7 +75,7 @@ class LiveTable:
         messages: LastMessage,
         status: Callable[[], Status | None] = lambda: None,
     ) -> None:
-        """`status`: of the agent that enforces, None: there is none; it knows what goes over the network."""
+        """`status`: of the agent that enforces, None: there is none; it knows of network and caches."""
         self.keys_fd = keys_fd
         self.stop: Callable[[], None] = lambda: None
         self._out = out
@@ -109,14 +109,24 @@ class LiveTable:
     def _draw(self) -> None:
         size = os.get_terminal_size(self.keys_fd)  # `_out` may be given up (agent/loop.py)
         footer = "  ".join(part for part in (self._keys.footer, self._messages.text) if part)
-        devices: tuple[str, ...] = ()
+        view = View(size.columns or 80, size.lines or 24, self._keys.sort, self._keys.filter, footer)
         if self._shown is None:
             lines = ["slackwater: the first tick is being measured", footer]
         else:
-            sends = None
-            if self._running and self._running.devices:
-                devices, sends = tuple(map(device_line, self._running.devices)), self._running.sends_bytes_per_s
-            width, height = size.columns or 80, size.lines or 24
-            view = View(width, height, self._keys.sort, self._keys.filter, footer, devices, sends)
+            view = with_status(view, self._running) if self._running else view
             lines = table(*self._shown, view, self._previous)
-        draw(self._out, lines, bold_line=HEADER_LINES - 1 + len(devices))
+        draw(self._out, lines, bold_line=HEADER_LINES - 1 + len(view.notes))
+
+
+def with_status(view: View, status: Status) -> View:
+    """With what the agent that enforces knows of network and caches."""
+    alone = {each.name: each for each in status.partitions if each.name in each.members}
+    shared = [each for each in status.partitions if each.name not in alone]
+    alone |= {each.members[0]: each for each in shared if len(each.members) == 1}
+    has_counters = any((each.llc_bytes, each.total_bytes_per_s) != (None, None) for each in status.partitions)
+    return replace(
+        view,
+        notes=(*map(device_line, status.devices), *map(partition_now, shared)),
+        sends_bytes_per_s=status.sends_bytes_per_s if status.devices else None,
+        partitions=alone if has_counters else None,
+    )

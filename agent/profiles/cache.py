@@ -7,13 +7,9 @@ tick, since the rest alone would be too little.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 
-import numpy as np
-
-from agent.control import PartitionView
-from agent.records import CacheProfile, CacheSample, PartitionProfile, PartitionSample, Profile
+from agent.records import CacheProfile, CacheSample, PartitionProfile, PartitionSample
 from agent.units import NS_PER_S
 from rdt.monitor import growth
 
@@ -38,17 +34,6 @@ class CacheProfiler:
             },
             rest=_partition(sample.rest, rest or _NO_CACHES, interval_s) if sample.rest else None,
         )
-
-
-def by_group(profile: Profile, partitions: Iterable[PartitionView]) -> Profile:
-    """With what is known of single groups: where several share a partition, nobody can tell them apart."""
-    alone = {view.members[0]: view.profile for view in partitions if view.profile and len(view.members) == 1}
-    found = [alone.get(group.path) for group in profile.groups]
-    return replace(
-        profile,
-        llc_bytes=np.array([each.llc_bytes if each else math.nan for each in found], np.float64),
-        memory_bytes_per_s=np.array([each.total_bytes_per_s if each else math.nan for each in found], np.float64),
-    )
 
 
 def _partition(now: PartitionSample, before: PartitionSample, interval_s: float) -> PartitionProfile:

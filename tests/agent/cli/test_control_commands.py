@@ -17,7 +17,8 @@ from agent.control import Cause, Enforce, Hold, Knob, KnobState
 from agent.history.entries import Entry, Moment
 from agent.history.store import Store
 from agent.host import Host, probe
-from agent.status import HistoryStatus, PartitionStatus, SliStatus, StatusFile, knobs_that_differ
+from agent.status import HistoryStatus, SliStatus, StatusFile, knobs_that_differ
+from agent.status_partitions import PartitionStatus
 from tests.agent.made_up_entries import BATCH, WEB, at, decided, held, outcome
 
 NOW_S = 3600.0

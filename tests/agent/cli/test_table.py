@@ -7,6 +7,7 @@ from agent.cli.log import log_line
 from agent.cli.table import HEADER_LINES, SortKey, View, shown_rows, table
 from agent.profiles.profile import Profiler
 from agent.records import CpiProfile, Profile, Qos, Source, Tick
+from agent.status_partitions import PartitionStatus
 from tests.agent.ticks import S_NS, groups_of, tick_of
 
 NAN = float("nan")
@@ -63,7 +64,7 @@ def test_where_the_network_is_shaped_devices_have_a_line_and_groups_what_they_se
     """A group that sends nothing, or is not known there, has a dash."""
     tick, profile, before = measured()
     view = View(
-        180, None, devices=("device eth0: 1 Gbit/s",), sends_bytes_per_s={"/system.slice/web.service": 12_500_000}
+        180, None, notes=("device eth0: 1 Gbit/s",), sends_bytes_per_s={"/system.slice/web.service": 12_500_000}
     )
     lines = table(tick, profile, view, before)
     assert lines[HEADER_LINES - 1] == "device eth0: 1 Gbit/s"
@@ -72,16 +73,17 @@ def test_where_the_network_is_shaped_devices_have_a_line_and_groups_what_they_se
     assert row_of(lines, "/batch")[-2] == "-"
 
 
-def test_where_caches_are_looked_at_there_are_columns_of_them_as_far_as_they_fit() -> None:
+def test_where_caches_have_counters_there_are_columns_of_groups_that_have_a_partition_alone() -> None:
+    """As far as they fit."""
     tick, profile, _ = measured()
-    llc, moved = np.array([3.25e6, NAN, NAN]), np.array([6.7e8, NAN, NAN])
-    profile = replace(profile, llc_bytes=llc, memory_bytes_per_s=moved)
-    lines = table(tick, profile, View(160, None))
-    assert lines[HEADER_LINES - 1].split()[-4:] == ["llc", "mem/s", "share", "culprit"]
-    assert row_of(lines, "/system")[-4:-2] == ["3.1MiB", "639MiB"]
-    assert row_of(lines, "/idle")[-4:-2] == ["-", "-"]
-    narrow = table(tick, profile, View(100, None))[HEADER_LINES - 1]
-    assert narrow == table(tick, measured()[1], View(100, None))[HEADER_LINES - 1]
+    own = PartitionStatus(7, "/x", ("/x",), None, None, False, 3.25e6, 6.7e8, None)
+    nothing = PartitionStatus(7, "/x", ("/x",), None, None, False, None, None, None)
+    partitions = {"/system.slice/web.service": own, "/idle": nothing}
+    lines = table(tick, profile, View(160, None, partitions=partitions))
+    assert lines[HEADER_LINES - 1].split()[-3:] == ["llc", "mem/s", "culprit"]
+    assert row_of(lines, "/system")[-3:-1] == ["3.1MiB", "639MiB"]
+    assert row_of(lines, "/batch")[-3:-1] == row_of(lines, "/idle")[-3:-1] == ["-", "-"]
+    assert table(tick, profile, View(100, None, partitions=partitions)) == table(tick, profile, View(100, None))
 
 
 def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:

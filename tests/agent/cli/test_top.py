@@ -5,12 +5,18 @@ import pty
 import termios
 from collections.abc import Iterator
 from functools import reduce
+from pathlib import Path
 
 import pytest
 
+from agent.cli.table import View
 from agent.cli.terminal import draw, read_keys, whole_screen
-from agent.cli.top import Keys, LastMessage, LiveTable, pressed
+from agent.cli.top import Keys, LastMessage, LiveTable, pressed, with_status
+from agent.control import Enforce
+from agent.history.entries import clock_now
 from agent.profiles.profile import Profiler
+from agent.status import Status, StatusFile, read_status
+from agent.status_partitions import PartitionStatus
 from tests.agent.ticks import S_NS, groups_of, tick_of
 
 
@@ -48,6 +54,31 @@ def test_a_filter_is_typed_after_a_slash(text: str, keys: Keys) -> None:
 def test_the_footer_shows_what_is_being_typed() -> None:
     assert typed("/we").footer.startswith("filter: we_")
     assert typed("c/web\r").footer.startswith("sort cpu  filter web  w wait")
+
+
+def test_partitions_that_are_shared_have_a_line_and_groups_that_have_one_alone_their_figures(tmp_path: Path) -> None:
+    own = PartitionStatus(7, "/db", ("/db",), (60, 100), None, False, 1e6, 5.0, None)
+    batch = PartitionStatus(-4, "BE", ("/batch",), (0, 30), 20, False, 2e6, None, None)
+    services = PartitionStatus(-3, "LS", ("/a", "/b"), (50, 100), None, False, 3e6, None, None)
+    view = with_status(View(100, 20), status(tmp_path, (own, batch, services)))
+    assert [line.split(":")[0] for line in view.notes] == ["partition BE", "partition LS"]
+    assert view.partitions == {"/db": own, "/batch": batch}
+    assert view.sends_bytes_per_s is None
+
+
+def test_where_caches_have_no_counters_there_are_no_columns_of_them(tmp_path: Path) -> None:
+    batch = PartitionStatus(-4, "BE", ("/batch",), (0, 30), 20, False, None, None, None)
+    view = with_status(View(100, 20), status(tmp_path, (batch,)))
+    assert (len(view.notes), view.partitions) == (1, None)
+    assert with_status(View(100, 20), status(tmp_path, ())) == View(100, 20)
+
+
+def status(folder: Path, partitions: tuple[PartitionStatus, ...]) -> Status:
+    file = StatusFile(folder / "s", version="1", tick_s=1.0, enforce=Enforce.ON, controllers={}, clock=clock_now)
+    file.write(groups=1, holds=(), knobs=(), slis=(), history=None, partitions=partitions)
+    found = read_status(folder / "s")
+    assert found
+    return found
 
 
 @pytest.fixture

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
-from agent.control import PartitionView
-from agent.profiles.cache import CacheProfiler, by_group
-from agent.records import CacheProfile, CacheSample, Group, PartitionProfile, PartitionSample, Qos
+from agent.profiles.cache import CacheProfiler
+from agent.records import CacheProfile, CacheSample, PartitionProfile, PartitionSample
 from agent.units import NS_PER_S
-from tests.agent.metrics_samples import profile_of
 
 BATCH = -4
 
@@ -89,19 +86,3 @@ def test_two_samples_of_the_same_moment_have_no_rate() -> None:
     for _ in range(2):
         profile = profiler.update(CacheSample(5, {BATCH: partition({0: 1})}, None))
     assert math.isnan(profile.partitions[BATCH].total_bytes_per_s)
-
-
-def test_of_a_partition_that_groups_share_nobody_knows_who_has_what() -> None:
-    """One that has its own has its figures; what lies in it, or in none, has none."""
-    groups = tuple(Group(id, path, Qos.LS) for id, path in enumerate(("/a", "/b", "/db", "/db/x", "/none"), start=1))
-    own = PartitionProfile(partition({}), 5.0, 7.0, math.nan)
-    views = [view("LS", ("/a", "/b"), own), view("/db", ("/db",), own), view("BE", ("/gone",), None)]
-    found = by_group(profile_of(groups), views)
-    assert found.llc_bytes is not None
-    assert found.memory_bytes_per_s is not None
-    np.testing.assert_array_equal(found.llc_bytes, [math.nan, math.nan, 5, math.nan, math.nan])
-    np.testing.assert_array_equal(found.memory_bytes_per_s, [math.nan, math.nan, 7, math.nan, math.nan])
-
-
-def view(name: str, members: tuple[str, ...], profile: PartitionProfile | None) -> PartitionView:
-    return PartitionView(1, name, members, None, None, False, profile)
