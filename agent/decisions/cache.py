@@ -12,7 +12,7 @@ signal is absent, they stay. Who lies in which partition: partitions.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from agent.config import Config
@@ -77,17 +77,14 @@ class _Scales:
         )
 
     def down(self, level: Level) -> Level:
-        return Level(_moved(self.ways, "down", level.ways_end), _moved(self.bandwidth, "down", level.bandwidth))
+        return Level(_moved(self.ways, Scale.down, level.ways_end), _moved(self.bandwidth, Scale.down, level.bandwidth))
 
     def up(self, level: Level) -> Level:
-        return Level(_moved(self.ways, "up", level.ways_end), _moved(self.bandwidth, "up", level.bandwidth))
+        return Level(_moved(self.ways, Scale.up, level.ways_end), _moved(self.bandwidth, Scale.up, level.bandwidth))
 
 
-def _moved(scale: Scale | None, way: str, value: int | None) -> int | None:
-    if scale is None:
-        return None
-    now = scale.high if value is None else value
-    return scale.down(now) if way == "down" else scale.up(now)
+def _moved(scale: Scale | None, step: Callable[[Scale, int], int], value: int | None) -> int | None:
+    return None if scale is None else step(scale, scale.high if value is None else value)
 
 
 class Cache:

@@ -8,10 +8,21 @@ from dataclasses import replace
 import pytest
 
 from agent.config import parse_config
-from agent.control import Decision, Intent, Knob, KnobState, KnobValue, Outcome, Resource, Result, Situation
+from agent.control import (
+    Decision,
+    Intent,
+    Knob,
+    KnobState,
+    KnobValue,
+    Outcome,
+    Resource,
+    Result,
+    Situation,
+    partition_id,
+)
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.tree import Tree
-from agent.records import Qos
+from agent.records import CacheOffer, CacheProfile, CacheSample, Qos
 from tests.agent.decisions.world import BATCH, PERIOD_US, WEB, Look, World
 from tests.agent.ticks import S_NS
 
@@ -170,6 +181,36 @@ def test_the_agents_own_group_and_those_above_it_are_never_changed(own: str, *, 
     court = Court()
     court.arbiter = Arbiter(parse_config("", "t"), CLAIMS, own)
     assert (court.judged(Knob.QUOTA, 100_000, WEB) == 100_000) is may
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "becomes"),
+    [
+        (Knob.CACHE_WAYS, (0, 30), (0, 30)),
+        (Knob.CACHE_WAYS, None, None),
+        (Knob.CACHE_WAYS, (30, 30), "something of the cache"),
+        (Knob.CACHE_WAYS, (50, 101), "something of the cache"),
+        (Knob.CACHE_WAYS, 7, "no such value"),
+        (Knob.MEMORY_BANDWIDTH, 20, 20),
+        (Knob.MEMORY_BANDWIDTH, 0, "some bandwidth"),
+        (Knob.MEMORY_BANDWIDTH, 101, "some bandwidth"),
+    ],
+)
+def test_a_partition_has_some_cache_and_some_bandwidth(knob: Knob, value: KnobValue, becomes: KnobValue | str) -> None:
+    """Whatever group it is of, or none."""
+    court = Court()
+    offer = CacheOffer(12, 10.0)
+    court.situation = replace(court.situation, cache=CacheProfile(CacheSample(0, {}, None, offer), {}, None))
+    judged = court.judged(knob, value, partition_id(Qos.BE))
+    assert becomes in judged if isinstance(becomes, str) and isinstance(judged, str) else judged == becomes
+
+
+def test_a_group_whose_partition_is_left_alone_is_not_left_alone_as_a_whole() -> None:
+    """Whoever writes its schemata has not written its other settings."""
+    court = Court()
+    theirs = {(BATCH, Knob.CACHE_WAYS): KnobState(None, None, is_foreign=True)}
+    court.situation = replace(court.situation, knobs=theirs)
+    assert court.judged(Knob.IDLE, 1) == 1
 
 
 def test_2306_two_decisions_on_one_knob_the_first_counts() -> None:
