@@ -23,7 +23,7 @@ from tests.kernel.needs import needs
 
 pytestmark = [needs("root", "bpf", "net"), pytest.mark.slow]
 
-STEP = int(os.environ.get("SLACKWATER_GONE_STEP", "11" if "SLACKWATER_MACHINE" in os.environ else "3"))
+STEP = int(os.environ.get("SLACKWATER_GONE_STEP", "11" if "SLACKWATER_MACHINE" in os.environ else "4"))
 """1: between any two."""
 FOREIGN = (
     "tc qdisc add dev va root handle 1: htb default 10",

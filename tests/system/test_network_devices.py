@@ -170,7 +170,7 @@ def is_limited(container: Container) -> bool | None:
 
 
 def test_containers_are_found_and_limited_both_ways_also_new_ones(link: Link) -> None:
-    """By the veth of the group's process; what was made for one goes with it."""
+    """By the veth of the group's process; what was made for one goes with it. How exact: tests/kernel."""
     limits = f'[[limit]]\nmatch = "/{link.name}/box*"\nsend = "20 Mbit/s"\nreceive = "40 Mbit/s"'
     with contextlib.ExitStack() as stack:
         first = Container(link, 1)
@@ -186,7 +186,7 @@ def test_containers_are_found_and_limited_both_ways_also_new_ones(link: Link) ->
                 print(f"container sends {sends:.1f} Mbit/s, receives {receives:.1f}")  # noqa: T201
                 assert sends <= 20
                 assert receives <= 40
-                assert IS_EMULATED or (sends >= 17 and receives >= 34)
+                assert IS_EMULATED or (sends >= 10 and receives >= 20)
             run(f"ip link del {second.device}")
             wait_for(lambda: None if run("ip -o link").count("slw") > 1 else True, "its IFB goes with it")
         assert state(first.device) == before
