@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from tests.vm import box, emulator
 from tests.vm.fetch import VmError
 from tests.vm.kernels import GUEST_CPUS, GUEST_MEMORY_MB
+from tests.vm.machines import EVERY_GUEST_HAS, words
 
 ENDS_WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
 """However we end."""
@@ -62,6 +64,26 @@ def copy_of_tree(folder: Path) -> Path:
     """Where a test may change it, as a fresh clone would be: nothing is built."""
     subprocess.run([*RSYNC, "--exclude=dist", "--exclude=*.so", "--exclude=*.o", f"{TREE}/", f"{folder}/"], check=True)
     return folder
+
+
+def add_pytest(tree: Path) -> None:
+    """pytest's wheels into the tree's bundle, for a machine that cannot fetch them."""
+    pins = (tree / "requirements-dev.txt").read_text().split("# Its parsers")[0]
+    names = [line.strip() for line in pins.splitlines() if "==" in line]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--only-binary", ":all:", "--dest", str(tree / "dist"), *names], check=True)
+
+
+KERNEL_TESTS = f"""
+set -e
+rm -rf /root/kernel-tests && mkdir /root/kernel-tests && cd /root/kernel-tests
+cp -r /vagrant/tests /vagrant/pyproject.toml .
+PYTHONPATH=$(echo /vagrant/dist/pip-*.whl) python3 -m pip install --quiet --disable-pip-version-check --no-index \\
+    --find-links /vagrant/dist --target /root/pytest --root-user-action ignore pytest
+export PYTHONPATH=/root/pytest SLACKWATER_KERNEL_TESTS=1 SLACKWATER_HAS="{words(EVERY_GUEST_HAS - {"machine"})}"
+/opt/slackwater/bin/python -m pytest -p no:cacheprovider tests/kernel -m short
+"""
+"""For a machine with the tree and a bundle in /vagrant: the tests of the kernel, by what is installed there."""
 
 
 def make(tree: Path, *words: str) -> None:

@@ -40,6 +40,7 @@ INSTALLED = (
 def provisioned() -> Iterator[Machine]:
     """It has the tree and a bundle, no compiler and no network, and was provisioned once."""
     machine.make(TREE, "bundle")
+    machine.add_pytest(TREE)
     with machine.booted() as booted:
         booted.copy(TREE, "/vagrant")
         done = booted.run(PROVISION)
@@ -102,6 +103,13 @@ def test_of_the_host_only_cgroups_are_writable(guest: Machine) -> None:
     (pid,) = shown(guest, "MainPID")
     ask = f"for path in {' '.join(own + others)}; do if [ -w $path ]; then echo $path; fi; done"
     assert guest.run(f"nsenter --target {pid} --mount bash -c '{ask}'").stdout.split() == own
+
+
+def test_kernel_tests_pass_there(guest: Machine) -> None:
+    """Those of the short set, on a host that systemd has set up."""
+    done = guest.run(machine.KERNEL_TESTS)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout)
 
 
 def test_stop_is_clean(guest: Machine) -> None:

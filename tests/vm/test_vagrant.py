@@ -82,6 +82,7 @@ def vagrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vagrant]:
     scratch = tmp_path_factory.mktemp("vagrant")
     tree = copy_of_tree(scratch / "tree")
     make(tree, "bundle")
+    machine.add_pytest(tree)
     with libvirt.running() as inside:
         settings = {
             "VAGRANT_HOME": str(scratch / "home"),
@@ -137,6 +138,14 @@ def test_top_works_over_ssh(vagrant: Vagrant) -> None:
         assert top.wait(60) == 0
     os.close(keys)
     assert b"source bpf" in shown
+
+
+@whole_cycle
+def test_kernel_tests_pass_there(vagrant: Vagrant) -> None:
+    """Those of the short set, as on the host and in the guests of QEMU."""
+    (vagrant.tree / "kernel-tests.sh").write_text(machine.KERNEL_TESTS)
+    vagrant("rsync")
+    assert re.search(r"\d+ passed", vagrant.ssh("bash /vagrant/kernel-tests.sh"))
 
 
 @whole_cycle
