@@ -90,10 +90,10 @@ def test_started_means_measuring(guest: Machine) -> None:
 
 
 def test_nothing_is_degraded_by_the_unit(guest: Machine) -> None:
-    """Its log has no warning, and its process no more than the three capabilities."""
+    """Its log has no warning, and its process no more than the unit's four capabilities."""
     log = guest.run("journalctl -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID slackwater)").stdout
     assert "WARNING" not in log
-    assert "CapEff:\t000000c000800000" in guest.run("cat /proc/$(systemctl show -P MainPID slackwater)/status").stdout
+    assert "CapEff:\t000000c000801000" in guest.run("cat /proc/$(systemctl show -P MainPID slackwater)/status").stdout
 
 
 def test_of_the_host_only_cgroups_are_writable(guest: Machine) -> None:
