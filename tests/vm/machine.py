@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.vm import box, emulator
 from tests.vm.fetch import VmError
 from tests.vm.kernels import GUEST_CPUS, GUEST_MEMORY_MB
-from tests.vm.machines import EVERY_GUEST_HAS, words
+from tests.vm.machines import EVERY_GUEST_HAS, NONE, words
 
 ENDS_WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
 """However we end."""
@@ -80,7 +80,7 @@ rm -rf /root/kernel-tests && mkdir /root/kernel-tests && cd /root/kernel-tests
 cp -r /vagrant/tests /vagrant/pyproject.toml .
 PYTHONPATH=$(echo /vagrant/dist/pip-*.whl) python3 -m pip install --quiet --disable-pip-version-check --no-index \\
     --find-links /vagrant/dist --target /root/pytest --root-user-action ignore pytest
-export PYTHONPATH=/root/pytest SLACKWATER_KERNEL_TESTS=1 SLACKWATER_HAS="{words(EVERY_GUEST_HAS - {"machine"})}"
+export PYTHONPATH=/root/pytest SLACKWATER_KERNEL_TESTS=1 SLACKWATER_HAS="{words((EVERY_GUEST_HAS | NONE.has) - {"machine"})}"
 /opt/slackwater/bin/python -m pytest -p no:cacheprovider tests/kernel -m short
 """
 """For a machine with the tree and a bundle in /vagrant: the tests of the kernel, by what is installed there."""

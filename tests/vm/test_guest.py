@@ -20,7 +20,8 @@ from tests.vm.verdict import End, judge
 
 boots = pytest.mark.skipif(os.environ.get("SLACKWATER_VM_TESTS") != "1", reason="boots guests: make test-vm")
 KERNEL = KERNELS["6.1"]
-LIMIT_S = 120
+LIMIT_S = 240
+"""Eight seconds are enough on a quiet machine; a busy one took a minute to boot a guest."""
 
 PANIC = """\
 [    8.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009
@@ -170,10 +171,10 @@ def test_guest_cannot_change_the_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "limit_s", "end", "last"),
     [
-        (f"echo begun; python -c '{KILL_INIT}'", 60, End.PANICKED, "Attempted to kill init"),
-        ("echo begun; echo c >/proc/sysrq-trigger", 60, End.PANICKED, "sysrq triggered crash"),
-        ("echo begun; echo 'asleep' >/dev/kmsg; sleep 1000", 30, End.HUNG, "asleep"),
-        ("echo begun; busybox poweroff -f; sleep 1000", 60, End.DIED, "Power down"),
+        (f"echo begun; python -c '{KILL_INIT}'", LIMIT_S, End.PANICKED, "Attempted to kill init"),
+        ("echo begun; echo c >/proc/sysrq-trigger", LIMIT_S, End.PANICKED, "sysrq triggered crash"),
+        ("echo begun; echo 'asleep' >/dev/kmsg; sleep 1000", LIMIT_S / 2, End.HUNG, "asleep"),
+        ("echo begun; busybox poweroff -f; sleep 1000", LIMIT_S, End.DIED, "Power down"),
     ],
     ids=["init killed", "panic", "hang", "power off"],
 )
@@ -190,7 +191,7 @@ def test_bad_end_is_reported_as_such(job: str, limit_s: float, end: End, last: s
 @boots
 def test_hanging_test_names_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """pytest prints the stack of the test that does not end before the guest is cut off."""
-    words = ["--limit", "90", "--", "tests/vm/hang_on_purpose.py"]
+    words = ["--limit", "150", "--", "tests/vm/hang_on_purpose.py"]
     assert cli.main(["test", "--kernel", KERNEL.name, *words]) == 1
     said = capsys.readouterr().out
     assert "in test_that_never_ends" in said
