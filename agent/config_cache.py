@@ -85,7 +85,9 @@ class PartitionConfig(Section, frozen=True):
             extra={"allowed": WAYS_ALLOWED},
         ),
     ] = ""
-    exclusive: Annotated[bool, Meta(description="Nobody else has these ways.")] = False
+    exclusive: Annotated[
+        bool, Meta(description="No other partition has these ways, nor has resctrl's default group.")
+    ] = False
     l2: Annotated[
         str,
         Meta(

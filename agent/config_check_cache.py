@@ -35,7 +35,9 @@ def check_cache(config: Config) -> None:
             raise ConfigError(f"partition[{j}].class = {shown(other.qos)}: is that of partition[{i}]; allowed is one")
     known = list(enumerate(all_partitions(cache, config.partitions)))
     for (i, one), (j, other) in itertools.permutations(known, 2):
-        _check_overlap(i, one, j, other, len(config.partitions))
+        moves = other.qos == Qos.BE and cache.policy == "dynamic"
+        if one.exclusive and (other.ways or moves):
+            _check_overlap(i, one, j, other, len(config.partitions))
     _check_floors(config)
 
 
@@ -68,13 +70,12 @@ def _check_text(key: str, text: str, parse: Callable[[str], object]) -> None:
 
 def _check_overlap(i: int, mine: PartitionConfig, j: int, other: PartitionConfig, given: int) -> None:
     """Exclusive ways are named by nobody else. `given`: so many partitions are in the file."""
-    if not (mine.exclusive and other.ways):
-        return
     (begin, end), (other_begin, other_end) = mine.ways_pct, other.ways_pct
     if begin < other_end and other_begin < end:
         whose = f"partition[{j}]" if j < given else "BE, by default,"
+        has = shown(other.ways or "0-100%")
         raise ConfigError(
-            f"partition[{i}].ways = {shown(mine.ways)}: exclusive, but {whose} has {shown(other.ways)}; "
+            f"partition[{i}].ways = {shown(mine.ways)}: exclusive, but {whose} has {has}; "
             "allowed are ranges that do not overlap"
         )
 

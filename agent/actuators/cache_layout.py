@@ -11,7 +11,7 @@ from agent.actuators.partition import Partition
 from rdt import schemata
 from rdt.errors import NoLayout
 from rdt.info import MBPS, Info
-from rdt.layout import LEVELS, Class, Range
+from rdt.layout import FULL, LEVELS, Class, Range
 from rdt.schemata import Values
 
 PREFIX = "slackwater-"
@@ -55,7 +55,9 @@ def as_class(name: str, partition: Partition, wish: Wish, info: Info) -> Class:
         start_pct, end_pct = wish.ways_pct
         ways = Range(start_pct, end_pct, ways.exclusive)
     level = last_cache(info)
-    caches = {**partition.other_caches, **({level: ways} if level else {})}
+    caches = dict(partition.other_caches)
+    if level and ways != FULL:  # else it shares what is nobody's own, and wants nothing of whose own it is
+        caches[level] = ways
     bandwidth = partition.bandwidth if wish.bandwidth is None else wish.bandwidth
     if bandwidth is None or BANDWIDTH not in info.bandwidths:
         return Class(name, caches)

@@ -78,6 +78,10 @@ def partition(lines: str, more: str = "") -> str:
             f'partition[1].ways = "0-41%": exclusive, but partition[0] has "40-100%"; {NO_OVERLAP}',
         ),
         (
+            partition('class = "LS"\nexclusive = true\nways = "60-100%"') + partition('class = "BE"'),
+            f'partition[0].ways = "60-100%": exclusive, but partition[1] has "0-100%"; {NO_OVERLAP}',
+        ),
+        (
             partition('class = "BE"\nways = "10-15%"'),
             "cache.be_ways_low_pct = 10: with 10-15% for BE allowed is 1 to 5",
         ),
@@ -99,6 +103,8 @@ def test_a_refusal_names_key_value_and_range(text: str, line: str) -> None:
         "[cache]\nmount = true\ncdp = true\ncdpl2 = true",
         partition('class = "LS"\nexclusive = true\nways = "50-100%"'),
         partition('class = "LS"') + partition('match = ["/a/*", "/b"]\nways = "60-100%"\nexclusive = true'),
+        partition('class = "LS"\nexclusive = true\nways = "60-100%"', '[cache]\npolicy = "static"')
+        + partition('class = "BE"\nbandwidth = "30%"'),
         partition('class = "BE"\nways = "0-30%"\nbandwidth = "2000 MiB/s"', MBPS),
     ],
 )

@@ -19,7 +19,7 @@ from agent.actuators.resctrl import Resctrl
 from agent.mounts import is_ours
 from rdt.errors import NoLayout
 from rdt.info import MBPS, PERCENT, Bandwidth, Cache, Info
-from rdt.layout import DEFAULT, Class, Range
+from rdt.layout import DEFAULT, Class, Range, solve
 from rdt.schemata import Values
 
 WAYS = 12
@@ -78,6 +78,14 @@ def test_what_is_not_asked_for_is_as_configured_or_whole() -> None:
     assert as_class("x", partition, Wish(), L3) == Class("x", {"L3": Range(50, 100)}, {"MB": 30})
     assert as_class("x", partition, Wish(bandwidth=80), L3).bandwidths_pct == {"MB": 80}
     assert as_class("x", partition, Wish(), Info({}, {}, None, frozenset())) == Class("x")
+
+
+def test_a_partition_without_a_range_shares_what_is_nobodys_own() -> None:
+    """Its range is whole, and that is no claim to the ways that somebody has for himself."""
+    alone, rest = Partition(-1, "LS", Range(50, 100, exclusive=True)), Partition(-2, "LSE", Range(0, 100))
+    classes = [as_class("a", alone, Wish((50, 100)), L3), as_class("b", rest, Wish((0, 100), 40), L3)]
+    layout = solve(L3, {"L3": [0], "MB": [0]}, classes)
+    assert (layout["a"]["L3"], layout["b"]["L3"], layout["b"]["MB"]) == ({0: 0xFC0}, {0: 0x03F}, {0: 40})
 
 
 def test_the_default_group_keeps_what_it_had_of_what_is_left() -> None:
