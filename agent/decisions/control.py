@@ -13,7 +13,7 @@ from typing import Any
 
 from agent.config import Config
 from agent.config_check import check_controllers
-from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, Outcome, Resource, Situation
+from agent.control import Cause, Controller, Decision, Enforce, Finding, Hold, Outcome, Resource, Result, Situation
 from agent.decisions.arbiter import Arbiter, ArbiterState
 from agent.decisions.burst import Burst
 from agent.decisions.cache import Cache
@@ -139,8 +139,8 @@ class Control:
     def learn(
         self, state: ControlState, decision: Decision, outcomes: tuple[Outcome, ...], now_ns: int
     ) -> ControlState:
-        """What became of an accepted decision. Partitions are laid out as a whole or not at all: that is one write."""
-        writes = outcomes[:1] if decision.resource is Resource.CACHE else outcomes
+        """What became of an accepted decision."""
+        writes = _writes_of_cache(outcomes) if decision.resource is Resource.CACHE else outcomes
         states = dict(state.controllers)
         for controller in self._controllers:
             if controller.name == decision.controller:
@@ -224,6 +224,11 @@ def _finding(firing: Firing, found: Found) -> Finding:
         is_fresh=firing.is_fresh and found.is_fresh,
         is_past=firing.is_past,
     )
+
+
+def _writes_of_cache(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """All partitions are one write; what does not fit this machine is none, since nobody was asked to write it."""
+    return tuple(each for each in outcomes if each.result is not Result.REFUSED or each.errno is not None)[:1]
 
 
 def _lesser(one: Enforce, other: Enforce) -> Enforce:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from itertools import pairwise
 
@@ -301,6 +302,18 @@ def test_a_layout_that_is_refused_is_one_write_that_is_refused() -> None:
     ticks(made, 2)
     assert len(made.changes[0][1].intents) == 5
     assert [hold for hold in tick(made).holds if hold.controller is None] == []
+
+
+@pytest.mark.parametrize(("number", "is_ill"), [(errno.EINVAL, True), (None, False)])
+def test_partitions_that_do_not_fit_are_no_illness(number: int | None, is_ill: bool) -> None:
+    """However often they are tried: nothing was to be written. What the kernel refuses again and again is one."""
+    made = World(CONFIG.replace("[suppress]", "retry_s = 1\n[suppress]"))
+    made.cache = cache()
+    made.result = lambda _: Result.REFUSED
+    made.refusal_errno = number
+    holds = [hold for _ in range(10) for hold in tick(made).holds if hold.controller is None]
+    assert len(made.changes) > 4
+    assert bool(holds) is is_ill
 
 
 def test_what_somebody_else_has_taken_away_is_set_again_as_it_was() -> None:

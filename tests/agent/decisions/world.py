@@ -5,6 +5,7 @@ It is as strict as the kernel: what that would refuse raises AssertionError.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -104,6 +105,8 @@ class World:
         self.network: NetworkProfile | None = None
         self.cache: CacheProfile | None = None
         self.result: Callable[[Intent], Result] = lambda _: Result.APPLIED
+        self.refusal_errno: int | None = errno.EINVAL
+        """None: it is refused before the kernel is asked."""
         self.now_ns = 1_000 * S_NS
         self.number = 0
         self.situation: Situation | None = None
@@ -244,7 +247,8 @@ class World:
             self._hold(key, intent.value)
         if result is Result.FOREIGN:
             self._yield(key)
-        return Outcome(intent, result, before, self.value(*key))
+        number = self.refusal_errno if result is Result.REFUSED else None
+        return Outcome(intent, result, before, self.value(*key), number)
 
     def _hold(self, key: tuple[int, Knob], value: KnobValue) -> None:
         """As the executor does: at its base a knob is held no more, and cpu.idle takes the weight with it."""
