@@ -26,7 +26,7 @@ from agent.actuators.report import Restored
 from agent.actuators.resctrl import Resctrl
 from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
 from agent.units import NS_PER_S
-from rdt.errors import Gone, NotMounted, RdtError
+from rdt.errors import Gone, NoLayout, NotMounted, RdtError
 from rdt.group import Group
 from rdt.info import DEFAULT_ROOT, Info
 
@@ -118,7 +118,8 @@ class CacheExecutor:
         return tuple(done)
 
     def apply(self, intents: Sequence[Intent]) -> tuple[Outcome, ...]:
-        """One outcome per intent, in their order. What is asked for in one call is laid out as a whole or not at all.
+        """One outcome per intent, in their order. What is asked for in one call is laid out as a whole; what does not
+        fit together, one partition after the other, in their order. What the kernel refuses is not done at all.
 
         UNSUPPORTED: no resctrl, or none with such a knob; REFUSED: no layout, out of CLOSIDs or RMIDs, refused by the
         kernel, in its words; GONE: no such partition; FOREIGN: see `watch`.
@@ -130,9 +131,10 @@ class CacheExecutor:
         unfit = {intent: outcome for intent in intents if (outcome := self._unfit(intent, noticed))}
         goals = {(intent.group_id, intent.knob): intent for intent in intents if intent not in unfit}
         before = {key: self._current(key) for key in goals}
-        error = self._reach({key: intent.value for key, intent in goals.items()}) if goals else None
+        errors = self._reach_all({key: intent.value for key, intent in goals.items()})
         return tuple(
-            unfit.get(intent) or self._told(intent, before[intent.group_id, intent.knob], error) for intent in intents
+            unfit.get(intent) or self._told(intent, before[intent.group_id, intent.knob], errors[intent.group_id])
+            for intent in intents
         )
 
     def follow(self, members: Iterable[Member]) -> Moves:
@@ -214,6 +216,14 @@ class CacheExecutor:
         if error is None or is_removed:
             return Outcome(intent, Result.APPLIED, before, intent.value)
         return Outcome(intent, _result(error), before, before, error.errno, str(error))
+
+    def _reach_all(self, goals: Mapping[Key, KnobValue]) -> dict[int, RdtError | OSError | None]:
+        """Partition -> why it was not done. One that does not fit takes nothing from those that come before it."""
+        ids = dict.fromkeys(id for id, _ in goals)
+        error = self._reach(goals) if goals else None
+        if not isinstance(error, NoLayout):
+            return dict.fromkeys(ids, error)
+        return {id: self._reach({key: value for key, value in goals.items() if key[0] == id}) for id in ids}
 
     def _reach(self, goals: Mapping[Key, KnobValue]) -> RdtError | OSError | None:
         """Partitions that are to have nothing lose their group, then all others are laid out. Why it was not done."""

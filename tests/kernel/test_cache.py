@@ -197,16 +197,29 @@ def test_a_layout_that_cannot_be_is_refused_and_nothing_has_changed(root: Path, 
 
 
 def test_out_of_closids_is_refused_until_one_is_free(root: Path, bench: Bench) -> None:
-    """All or nothing: there is room for one of two."""
+    """There is room for one of two: the first has it."""
     made = fill(root)
     made.pop().rmdir()
-    before = state()
-    (outcome, _) = bench.apply_all(*(Intent(id, "", Knob.CACHE_WAYS, (0, 50)) for id in (BE, LS)))
-    assert outcome.result is Result.REFUSED
-    assert "CLOSIDs" in (outcome.kernel_text or "")
-    assert state() == before
+    ways = ((BE, (0, 50)), (LS, (50, 100)))
+    first, second = bench.apply_all(*(Intent(id, "", Knob.CACHE_WAYS, range_) for id, range_ in ways))
+    assert (first.result, second.result) == (Result.APPLIED, Result.REFUSED)
+    assert "CLOSIDs" in (second.kernel_text or "")
+    assert bench.executor.names == {BE: "slackwater-BE"}
     made.pop().rmdir()
-    assert bench.both() == [Result.APPLIED] * 2
+    assert bench.both() == [Result.APPLIED, Result.UNCHANGED]
+
+
+def test_of_partitions_that_do_not_fit_together_the_first_are_made(root: Path, bench: Bench) -> None:
+    """Two workloads that want the same ways for themselves: one of them has them, and batch work has its own."""
+    bench.executor.partitions = {
+        BE: Partition(BE, "BE", Range(0, 50)),
+        **{id: Partition(id, f"/web/{id}", Range(50, 100, exclusive=True)) for id in (7, 8)},
+    }
+    asked = ((BE, (0, 50)), (7, (50, 100)), (8, (50, 100)))
+    outcomes = bench.apply_all(*(Intent(id, "", Knob.CACHE_WAYS, range_) for id, range_ in asked))
+    assert [outcome.result for outcome in outcomes] == [Result.APPLIED, Result.APPLIED, Result.REFUSED]
+    assert "class slackwater-8-8 wants 50-100 % exclusive" in (outcomes[-1].kernel_text or "")
+    assert bench.executor.names == {BE: "slackwater-BE", 7: "slackwater-7-7"}
 
 
 def fill(folder: Path) -> list[Path]:
