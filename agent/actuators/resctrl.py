@@ -58,6 +58,8 @@ class Resctrl:
 
     def mount(self, options: tuple[str, ...]) -> None:
         """NotMounted: there is none on this machine. Refused, OSError."""
+        if not self.tree.root.is_dir():  # asked at every tick, and nothing to be put on record
+            raise NotMounted("this machine has no resctrl", path=self._entry.root)
         self._announce(ResctrlEntry(self._entry.root, mounts=True))
         try:
             mounts.mount(self.tree.root, FILESYSTEM, options)

@@ -17,7 +17,7 @@ from agent.actuators.partition import Partition
 from agent.actuators.report import Fate, Report
 from agent.actuators.resctrl import Resctrl
 from agent.mounts import is_ours
-from rdt.errors import NoLayout
+from rdt.errors import NoLayout, NotMounted
 from rdt.info import MBPS, PERCENT, Bandwidth, Cache, Info
 from rdt.layout import DEFAULT, Class, Range, solve
 from rdt.schemata import Values
@@ -137,6 +137,15 @@ def test_what_was_unmounted_has_taken_all_with_it(tmp_path: Path) -> None:
     assert Report(told).is_complete
     record.close()
     assert not (tmp_path / "journal").exists()
+
+
+def test_where_there_is_no_resctrl_nothing_is_put_on_record(tmp_path: Path) -> None:
+    """It is asked for at every tick."""
+    record = Journal(tmp_path / "journal", "a boot", [])
+    before = (tmp_path / "journal").read_bytes()
+    with pytest.raises(NotMounted, match="this machine has no resctrl"):
+        Resctrl(record, tmp_path / "resctrl").mount(())
+    assert (tmp_path / "journal").read_bytes() == before
 
 
 @pytest.mark.parametrize(
