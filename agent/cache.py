@@ -17,6 +17,7 @@ from agent.actuators.report import Restored
 from agent.config import Config
 from agent.config_cache import CacheConfig
 from agent.control import Enforce, Intent, Knob, KnobState, KnobValue, Outcome, PartitionView
+from agent.decisions.partitions import Member as Lies
 from agent.decisions.partitions import Part, Partitions
 from agent.decisions.tree import Tree
 from agent.host import Host
@@ -84,7 +85,7 @@ class CacheStages:
         self._arranged = tree, info
         self._parts, members = self._partitions.of(tree)
         self._executor.partitions = {part.id: _partition(part, info) for part in self._parts}
-        self._members = tuple(self._member(tree.groups[each.row], each.partition_id) for each in members)
+        self._members = tuple(self._member(tree.groups[each.row], each) for each in members)
 
     def follow(self) -> None:
         """Put their threads there: at each tick, since threads come and go."""
@@ -106,15 +107,15 @@ class CacheStages:
             state = knobs.get((id, knob))
             return state.current if state else None
 
-        found = []
+        found, there = [], self._executor.groups
         for part in self._parts:
-            if part.id in self._executor.groups:
+            if part.id in there:
                 ways, bandwidth = now(part.id, Knob.CACHE_WAYS), now(part.id, Knob.MEMORY_BANDWIDTH)
                 found.append(
                     PartitionView(
                         id=part.id,
                         name=part.name,
-                        members=tuple(each.path for each in self._members if each.partition_id == part.id),
+                        members=tuple(each.path for each in self._members if each.place(there) == part.id),
                         ways_pct=(ways[0], ways[1]) if isinstance(ways, tuple) else None,
                         bandwidth=bandwidth if isinstance(bandwidth, int) else None,
                         is_mib_per_s=is_mib_per_s,
@@ -125,8 +126,8 @@ class CacheStages:
             found.append(PartitionView(None, REST, (), None, None, is_mib_per_s, self._profile.rest))
         return tuple(found)
 
-    def _member(self, group: Group, partition_id: int) -> Member:
-        return Member(group.id, group.path, partition_id, Path(f"{self._cgroups}{group.path}"))
+    def _member(self, group: Group, lies: Lies) -> Member:
+        return Member(group.id, group.path, lies.partition_id, Path(f"{self._cgroups}{group.path}"), lies.otherwise)
 
     def _read(self) -> CacheProfile | None:
         if why := self._executor.open():

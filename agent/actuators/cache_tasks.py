@@ -105,9 +105,9 @@ class Mover:
         """Thread -> name of its group."""
         others = {os.fspath(member.folder) for member in self._members}
         return {
-            thread: self._names[member.partition_id]
+            thread: self._names[place]
             for member in self._members
-            if member.partition_id in self._names
+            if (place := member.place(self._names)) is not None
             for thread in _threads(os.fspath(member.folder), others)
         }
 

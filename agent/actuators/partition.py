@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,3 +34,9 @@ class Member:
     partition_id: int
     folder: Path
     """Of a hierarchy in which all its threads are listed."""
+    otherwise: int | None = None
+    """The partition that they lie in while that one has no group; None: none."""
+
+    def place(self, partitions: Container[int]) -> int | None:
+        """The partition that they lie in, of these, which have groups; None: none of them."""
+        return next((id for id in (self.partition_id, self.otherwise) if id in partitions), None)

@@ -2,7 +2,8 @@
 
 A group lies in the partition of the topmost group that a [[partition]] matches, else in that of its class: what lies in
 a BE group is batch work, of whatever class by name. A group whose class has no partition lies where the group above it
-does, at last in none: the default group of resctrl.
+does, at last in none: the default group of resctrl. So does, in that of its class, a workload whose partition cannot be
+made.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Member:
 
     row: int
     partition_id: int
+    otherwise: int | None
+    """The partition of its class: while there is none of its own."""
 
 
 class Partitions:
@@ -64,14 +67,13 @@ class Partitions:
             if above in own:
                 place[row] = above
                 continue
+            here = of_class = self._ids.get(Qos.BE if tree.is_be[row] else _sensitive(group.qos), above)
             if config := self._match(group.path):
                 own[group.id] = Part(group.id, group.path, config)
-                place[row] = group.id
-            else:
-                place[row] = self._ids.get(Qos.BE if tree.is_be[row] else _sensitive(group.qos), above)
-            here = place[row]
+                here = group.id
+            place[row] = here
             if here is not None and here != above:
-                members.append(Member(row, here))
+                members.append(Member(row, here, of_class))
         return (*self.of_classes, *own.values()), tuple(members)
 
     def _match(self, path: str) -> PartitionConfig | None:

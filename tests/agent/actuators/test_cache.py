@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.actuators.cache_layout import Wish, as_class, group_name, last_cache, narrowed, order
+from agent.actuators.cache_tasks import Mover
 from agent.actuators.journal import Journal
 from agent.actuators.journal_records import Cell, ResctrlEntry
-from agent.actuators.partition import Partition
+from agent.actuators.partition import Member, Partition
 from agent.actuators.report import Fate, Report
 from agent.actuators.resctrl import Resctrl
 from agent.mounts import is_ours
 from rdt.errors import NoLayout, NotMounted
+from rdt.group import Tree
 from rdt.info import MBPS, PERCENT, Bandwidth, Cache, Info
 from rdt.layout import DEFAULT, Class, Range, solve
 from rdt.schemata import Values
@@ -94,6 +96,23 @@ def test_the_default_group_keeps_what_it_had_of_what_is_left() -> None:
     assert narrowed(room, {"L3": {0: 0xFF0, 1: 0xFFF}}, L3) == {"L3": {0: 0x030, 1: 0x03F}}
     with pytest.raises(NoLayout, match="L3:0=0: the default group is left with too little"):
         narrowed(room, {"L3": {0: 0xFC0, 1: 0xFFF}}, L3)
+
+
+def test_threads_lie_with_the_class_while_the_workload_has_no_group(tmp_path: Path) -> None:
+    """A tree of files takes what is written, and moves nobody."""
+    root, batch, big = tmp_path / "resctrl", tmp_path / "batch", tmp_path / "batch" / "big"
+    for folder in (root / "info", root / "BE", root / "big", big):
+        folder.mkdir(parents=True)
+    for file, text in ((root / "tasks", "11\n12\n"), (root / "BE/tasks", ""), (root / "big/tasks", "")):
+        file.write_text(text)
+    (batch / "cgroup.threads").write_text("11\n")
+    (big / "cgroup.threads").write_text("12\n")
+    members = (Member(1, "/batch", -4, batch), Member(2, "/batch/big", 2, big, otherwise=-4))
+    Mover(Tree(root)).follow(members, {-4: "BE"})
+    assert ((root / "BE/tasks").read_text(), (root / "big/tasks").read_text()) == ("11\n12\n", "")
+    (root / "BE/tasks").write_text("")
+    Mover(Tree(root)).follow(members, {-4: "BE", 2: "big"})
+    assert ((root / "BE/tasks").read_text(), (root / "big/tasks").read_text()) == ("11\n", "12\n")
 
 
 @given(layouts())

@@ -56,6 +56,15 @@ def test_a_workload_of_its_own_has_all_that_lies_in_it_wherever_it_is() -> None:
     assert members(groups, config) == {"/batch": BE, "/batch/big": 101, "/big": 104}
 
 
+def test_a_workload_of_its_own_lies_with_its_class_while_it_has_none() -> None:
+    """As when there are too few CLOSIDs: batch work is held back all the same."""
+    paths = {"/big": Qos.BE, "/pod": Qos.LS, "/pod/big": Qos.SYSTEM, "/x/big": Qos.SYSTEM}
+    groups = tuple(Group(7 + i, path, qos) for i, (path, qos) in enumerate(paths.items()))
+    partitions = Partitions(parse_config(CONFIG + '[[partition]]\nmatch = "/**big"', "f"))
+    _, found = partitions.of(Tree(groups))
+    assert {member.partition_id: member.otherwise for member in found} == {7: BE, LS: LS, 9: LS, 10: None}
+
+
 def test_partitions_are_named_after_class_or_path() -> None:
     partitions = Partitions(parse_config(CONFIG + '[[partition]]\nmatch = "/db"', "f"))
     parts, _ = partitions.of(Tree((Group(7, "/db", Qos.LS),)))
