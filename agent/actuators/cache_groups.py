@@ -51,6 +51,8 @@ class Groups:
         resctrl = self._resctrl
         if not wishes and not resctrl.default:
             return False
+        # What could not be removed before, by whoever had this journal, keeps its threads from all others.
+        resctrl.remove(set(resctrl.names) - set(self.names.values()))
         offered, default = self.read_info(), resctrl.tree.group().schemata()
         there = {group.name for group in resctrl.tree.groups()}
         names: dict[int, str] = {}

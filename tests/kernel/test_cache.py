@@ -52,6 +52,10 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.path, BOOT, journals.read(self.path, BOOT).all)
+        self.begin()
+
+    def begin(self) -> None:
+        """With a new executor, as after a change of the configuration."""
         self.executor = CacheExecutor(
             self.journal, lambda: self.now_ns, mount_options=self.options, may_mount=self.may_mount
         )
@@ -394,6 +398,19 @@ def test_another_programs_lock_is_waited_for_shortly(root: Path, bench: Bench) -
     assert state() == before
     assert bench.apply(BE, (0, 25)).result is Result.APPLIED
     assert [each.fate for each in bench.executor.restore()] == [Fate.RESTORED]
+
+
+def test_what_could_not_be_given_back_is_removed_before_anything_is_made(root: Path, bench: Bench) -> None:
+    """Else its threads would stay in it: nobody looks for them there."""
+    bench.both()
+    before = state()
+    folder = os.open(root, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    bench.executor.restore()
+    os.close(folder)
+    bench.begin()
+    assert bench.both() == [Result.APPLIED] * 2
+    assert state() == before
 
 
 @pytest.mark.short
