@@ -31,11 +31,11 @@ def is_ours(target: Path, filesystem: str, mountinfo: Path = MOUNTINFO) -> bool:
     Line: `36 25 0:31 / /sys/fs/resctrl rw,relatime shared:9 - resctrl slackwater rw,cdp`.
     """
     last = None
-    for line in mountinfo.read_text().splitlines():
-        place, _, rest = line.partition(" - ")
-        if place.split()[4] == str(target):
-            last = rest.split()[:2]
-    return last == [filesystem, SOURCE]
+    for line in mountinfo.read_bytes().split(b"\n"):  # paths of other mounts may be of any bytes but this one
+        place, _, rest = line.partition(b" - ")
+        if place.split(b" ")[4:5] == [os.fsencode(target)]:
+            last = rest.split(b" ")[:2]
+    return last == [filesystem.encode(), SOURCE.encode()]
 
 
 def _call(name: str, *arguments: bytes | int | ctypes.c_ulong) -> None:

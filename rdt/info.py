@@ -5,6 +5,7 @@ Source: "Info directory" in Documentation/filesystems/resctrl.rst. A file that a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def read(root: Path = DEFAULT_ROOT, mountinfo: Path = Path("/proc/self/mountinfo
     if not (root / "info").is_dir():
         raise NotMounted(f"no resctrl here: mount -t resctrl resctrl {root}", path=str(root))
     folders = {path.name: _Folder(path) for path in (root / "info").iterdir() if path.is_dir()}
-    options = mount_options(mountinfo.read_text() if mountinfo.exists() else "", root)
+    options = mount_options(mountinfo.read_bytes() if mountinfo.exists() else b"", root)
     mbps = "mba_MBps" in options or (root / "mba_MBps_event").exists()
     file = root / "schemata"
     default_group = schemata.values(schemata.parse(file.read_text())) if file.exists() else {}
@@ -136,16 +137,16 @@ def bit_usage(root: Path, resource: str) -> dict[int, str]:
     return dict(_pairs(_Folder(root / "info" / resource).text("bit_usage")))
 
 
-def mount_options(mountinfo: str, root: Path) -> frozenset[str]:
-    """Of the resctrl that is mounted at `root`; empty if it is not listed.
+def mount_options(mountinfo: bytes, root: Path) -> frozenset[str]:
+    """Of the resctrl that is mounted at `root`; empty if it is not listed. Bytes: paths of other mounts may be of any.
 
     Line: `36 25 0:31 / /sys/fs/resctrl rw,relatime shared:9 - resctrl resctrl rw,cdp`.
     """
-    for line in mountinfo.splitlines():
-        mount, _, rest = line.partition(" - ")
-        filesystem, _, options = rest.split(" ", 2)
-        if filesystem == "resctrl" and mount.split()[4] == str(root):
-            return frozenset(options.split(",")) - {"rw", "ro"}
+    for line in mountinfo.split(b"\n"):
+        mount, _, rest = line.partition(b" - ")
+        fields = rest.split(b" ")
+        if fields[0] == b"resctrl" and mount.split(b" ")[4] == os.fsencode(root):
+            return frozenset(fields[-1].decode().split(",")) - {"rw", "ro"}
     return frozenset()
 
 

@@ -153,10 +153,11 @@ def test_number_that_is_none_is_unreadable(tmp_path: Path) -> None:
 
 
 def test_mount_options_are_those_of_the_root() -> None:
-    """Of this mount of resctrl and of no other."""
+    """Of this mount of resctrl and of no other, whatever their paths are made of."""
     mountinfo = (
-        "36 25 0:31 / /sys/fs/resctrl rw,relatime shared:9 - resctrl resctrl rw,cdp,mba_MBps\n"
-        "37 25 0:32 / /mnt rw - tmpfs tmpfs rw,size=1k\n"
+        b"35 25 0:7 /\xff\xe2\x80\xa8\r\x0b /mnt/\xe2\x80\xa8 rw - ext4 /dev/sda1 rw\n"
+        b"36 25 0:31 / /sys/fs/resctrl rw,relatime shared:9 - resctrl resctrl rw,cdp,mba_MBps\n"
+        b"37 25 0:32 / /mnt rw - tmpfs tmpfs rw,size=1k\n"
     )
     assert info.mount_options(mountinfo, info.DEFAULT_ROOT) == {"cdp", "mba_MBps"}
     assert info.mount_options(mountinfo, Path("/mnt")) == frozenset()

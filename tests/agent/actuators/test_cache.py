@@ -179,7 +179,8 @@ def test_where_there_is_no_resctrl_nothing_is_put_on_record(tmp_path: Path) -> N
 def test_our_mount_is_known_by_its_source(tmp_path: Path, line: str, ours: bool) -> None:
     """The last one at a place is what is seen there."""
     mountinfo = tmp_path / "mountinfo"
-    other = "30 25 0:7 / /sys/fs/resctrl rw - resctrl resctrl rw\n"
+    other = "30 25 0:7 /\u2028\r\x0b /\u2028 rw - ext4 /dev/sda1 rw\n"
+    other += "30 25 0:7 / /sys/fs/resctrl rw - resctrl resctrl rw\n"
     mountinfo.write_text(f"{other}{line}\n")
     assert is_ours(Path("/sys/fs/resctrl"), "resctrl", mountinfo) is ours
     mountinfo.write_text(f"{line}\n{other}")
