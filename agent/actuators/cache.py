@@ -38,7 +38,7 @@ _KNOBS = (Knob.CACHE_WAYS, Knob.MEMORY_BANDWIDTH)
 _MOUNT_OPTIONS = frozenset({"cdp", "cdpl2", "mba_MBps"})
 _FOREIGN_WINDOW_NS = 60 * NS_PER_S
 _LOCK_LIMIT_S = 0.2
-"""The loop does not stand still for longer because of another program; it tries again at the next tick."""
+"""The loop does not stand still for longer because of another program; it is refused, and tried again later."""
 
 
 class CacheExecutor:

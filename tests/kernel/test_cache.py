@@ -384,7 +384,7 @@ def test_what_cannot_be_put_on_record_is_not_done(root: Path, bench: Bench, monk
 
 
 def test_another_programs_lock_is_waited_for_shortly(root: Path, bench: Bench) -> None:
-    """The loop goes on, and it is tried again at the next tick. What cannot be given back stays on record."""
+    """The loop goes on, and it can be tried again. What cannot be given back stays on record."""
     bench.apply(BE, (0, 50))
     before = state()
     folder = os.open(root, os.O_RDONLY)
