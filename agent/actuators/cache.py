@@ -20,7 +20,6 @@ from agent.actuators.cache_groups import Groups
 from agent.actuators.cache_layout import BANDWIDTH, Wish, last_cache
 from agent.actuators.cache_tasks import Mover, Moves
 from agent.actuators.journal import Journal
-from agent.actuators.journal_records import ResctrlEntry
 from agent.actuators.partition import Member, Partition
 from agent.actuators.report import Restored
 from agent.actuators.resctrl import Resctrl
@@ -107,15 +106,6 @@ class CacheExecutor:
         except (RdtError, OSError) as error:
             return str(error)
         return None
-
-    def adopt(self, entries: Iterable[ResctrlEntry]) -> tuple[Restored, ...]:
-        """Give back what a dead predecessor had."""
-        done: list[Restored] = []
-        for entry in entries:
-            root = Path(entry.root)
-            is_own = root == self._resctrl.tree.root
-            done += (self._resctrl if is_own else Resctrl(self._journal, root)).give_back()
-        return tuple(done)
 
     def apply(self, intents: Sequence[Intent]) -> tuple[Outcome, ...]:
         """One outcome per intent, in their order. What is asked for in one call is laid out as a whole; what does not

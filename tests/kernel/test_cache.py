@@ -19,6 +19,7 @@ from agent.actuators import journal as journals
 from agent.actuators.cache import CacheExecutor, Member, Moves, Partition
 from agent.actuators.journal import Journal
 from agent.actuators.report import Fate
+from agent.actuators.resctrl import Resctrl
 from agent.control import Intent, Knob, KnobValue, Outcome, Result, partition_id
 from agent.records import Qos
 from agent.units import NS_PER_S
@@ -88,8 +89,7 @@ class Bench:
         """As the next agent does, from the file alone."""
         left = journals.read(self.path, BOOT)
         record = Journal(self.path, BOOT, left.all)
-        executor = CacheExecutor(record, lambda: 0, may_mount=False)
-        done = [told.fate for told in executor.adopt(left.resctrl.values())]
+        done = [told.fate for root in left.resctrl for told in Resctrl(record, Path(root)).give_back()]
         record.close()
         return done
 
