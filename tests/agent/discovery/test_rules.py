@@ -68,10 +68,10 @@ def test_the_first_rule_that_matches_gives_the_class() -> None:
     assert classify("/user.slice/user-0.slice") is Qos.LS
 
 
-def test_ten_thousand_paths_against_twenty_rules_take_less_than_a_second() -> None:
+def test_ten_thousand_paths_against_twenty_rules_take_less_than_a_second_of_cpu() -> None:
     classify = classifier("".join(f'[[class]]\nmatch = "/pool-{i}/**/job-*"\nclass = "BE"\n' for i in range(20)))
     paths = [f"/pool-{i % 40}/a/b/job-{i}" for i in range(10_000)]
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     classes = [classify(path) for path in paths]
-    assert time.perf_counter() - start_s < 1
+    assert time.process_time() - start_s < 1
     assert classes.count(Qos.BE) == 5_000
