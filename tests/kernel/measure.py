@@ -18,6 +18,8 @@ UNKNOWN_WITHOUT_STAMP = 0.03
 RING_BYTES = 32 << 20
 """A million samples: whoever drains may wait long for a CPU himself."""
 QUIET_ATTEMPTS, QUIET_RATIO = 5, 0.015
+EMULATED = "QEMU TCG CPU" in Path("/proc/cpuinfo").read_text()
+"""This CPU is a thread of its host's: it stands still when that has other work, and its clock goes on."""
 
 
 @dataclass

@@ -23,7 +23,8 @@ def test_culprit_of_two_loops_is_the_other_one(tree: Group, workloads: Workloads
 
     def run() -> tuple[Measurement, list[Process]]:
         with measured() as m:
-            loops = [workloads.start(group, 0, "loop", 1.5) for group in (a, b)]
+            # long, beside the second that a busy host may need to start the other one
+            loops = [workloads.start(group, 0, "loop", 3) for group in (a, b)]
             return m, [loop.finish(m.drain) for loop in loops]
 
     m = on_quiet_cpu(0, run)

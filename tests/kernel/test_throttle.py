@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from native.probe import Probe, ProbeOptions, Throttle
-from tests.kernel.measure import Measurement, measured, on_quiet_cpu
+from tests.kernel.measure import EMULATED, Measurement, measured, on_quiet_cpu
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Process, Workloads
 
@@ -24,7 +24,6 @@ pytestmark = [
 """How the end of a throttle is seen: as the next run of the group, or by tracing the unthrottle itself."""
 
 THROTTLE_SHARE = 0.95
-EMULATED = "QEMU TCG CPU" in Path("/proc/cpuinfo").read_text()
 
 
 def assert_one_event_per_throttle(events: float, throttled: int, *, cpus: int = 1) -> None:
