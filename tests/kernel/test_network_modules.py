@@ -50,6 +50,7 @@ def without(module: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("module", sorted(MODULES.values()))
 def test_doctor_names_what_is_lacking_and_the_rest_goes_on(module: str) -> None:
+    assert lacking() == {}  # now all are there
     with without(module):
         found = lacking()
     assert isinstance(found, dict)
