@@ -388,9 +388,8 @@ def foreign(name: str) -> None:
             pytest.skip(f"{command}: {done.stderr.strip()}")
 
 
-SHORT = ("fq_codel", "prio with filters")
 ROOTS = [
-    pytest.param(name, marks=[pytest.mark.short] if name in SHORT else [], id=name)
+    pytest.param(name, marks=[pytest.mark.short] if name == "fq_codel" else [], id=name)
     for name in FOREIGN
     if name != "ingress"
 ]
