@@ -217,10 +217,12 @@ def doctor(world: World, as_json: bool, config_path: Path | None) -> None:
             features, why = agent.features, agent.probe_error
     except HostError as err:
         refusal = str(err)
+    from agent.cache_host import look
     from agent.network_host import lacking
     from agent.samples.cpi import refusal as counters_refusal
 
-    found = findings(host, features, why.strerror if why else None, refusal, lacking(), counters_refusal())
+    error = why.strerror if why else None
+    found = findings(host, features, error, refusal, lacking(), counters_refusal(), look())
     click.echo(json.dumps(document(found)) if as_json else "\n".join(lines(found)))
     sys.exit(int(cannot_work(found)))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.host import Host
 
 if TYPE_CHECKING:
+    from agent.cache_host import CacheHost
     from native.probe import ProbeFeatures
 
 _NOFILE_LOW = 4096
@@ -40,12 +41,16 @@ def findings(
     refusal: str | None,
     lacking: Mapping[str, str] | str | None = None,
     counters_errno: int | None = None,
+    caches: CacheHost | None = None,
 ) -> list[Finding]:
     """All findings. `features` is None without BPF, `error` says why (None: it is switched off); `refusal`: why the
     agent did not start, so that BPF was not tried. `lacking`: what the network lacks (agent/network_host.py), None: not
-    tried. `counters_errno`: what hardware counters said (agent/samples/cpi.py), 0: they are there, None: not tried."""
+    tried. `counters_errno`: what hardware counters said (agent/samples/cpi.py), 0: they are there, None: not tried.
+    `caches`: what resctrl said (agent/cache_host.py), None: not tried.
+    """
     probe = _probe(host, features) if features else () if refusal else _no_probe(host, error)
-    found = [*_cgroups(host), *probe, *_limits(host), *_network(lacking), *_counters(host, counters_errno)]
+    counters = _counters(host, counters_errno)
+    found = [*_cgroups(host), *probe, *_limits(host), *_network(lacking), *counters, *_caches(caches)]
     if refusal and not cannot_work(found):
         found.insert(0, Finding(Level.MISSING, "the agent", refusal, "what this line names"))
     return found
@@ -235,6 +240,16 @@ def _counters(host: Host, refused: int | None) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, f"{what}, by hardware counters, with cpi.enabled = true")
+
+
+def _caches(caches: CacheHost | None) -> Iterator[Finding]:
+    if caches is None:
+        return
+    what = "partitions of caches and memory bandwidth"
+    if caches.offers:
+        yield Finding(Level.OK, f"{what}: {caches.offers}")
+    else:
+        yield Finding(Level.DEGRADED, what, caches.why, caches.mend)
 
 
 def _no_counters(host: Host, refused: int) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from tests.system.command import TIMEOUT_S, quiet, running, slackwater
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/slackwater.service"
 
-ROOT_ONLY = ("limits of the network", "cycles per instruction")
+ROOT_ONLY = ("limits of the network", "flows of a class", "cycles per instruction")
 
 pytestmark = [needs("cgroup:cpu"), pytest.mark.slow]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from agent.cache_host import CacheHost
 from agent.cli.doctor import Finding, Level, cannot_work, document, findings, lines
 from agent.host import Hierarchy, Host, probe
 from native.probe import ProbeFeatures
@@ -192,3 +193,14 @@ def test_hardware_counters_that_are_there_are_ok(good_host: Host) -> None:
     found = findings(good_host, ALL_FEATURES, None, None, counters_errno=0)
     (finding,) = (item for item in found if "cycles per instruction" in item.what)
     assert finding.level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("caches", "level"),
+    [(CacheHost("L3 of 12 ways, MB"), Level.OK), (CacheHost(why="not mounted", mend="mount it"), Level.DEGRADED)],
+)
+def test_what_caches_can_be_parted_or_why_not_is_said(good_host: Host, caches: CacheHost, level: Level) -> None:
+    found = findings(good_host, ALL_FEATURES, None, None, caches=caches)
+    (finding,) = (item for item in found if "partitions of caches" in item.what)
+    assert (finding.level, finding.why, finding.mend) == (level, caches.why, caches.mend)
+    assert caches.offers in finding.what
