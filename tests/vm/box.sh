@@ -10,7 +10,7 @@ SUITE=bookworm
 DISK_SIZE=4G
 PACKAGES=linux-image-cloud-amd64,grub-pc,initramfs-tools,zstd,systemd-sysv,dbus,libpam-systemd,udev,kmod,procps,iproute2,nftables
 PACKAGES+=,openssh-server,sudo,rsync,ca-certificates,make,python3,python3-venv # the last: what an installation needs
-PACKAGES+=,gcc,libc6-dev,rt-tests # and what tests/kernel needs
+PACKAGES+=,gcc,libc6-dev,rt-tests,iperf3 # and what tests/kernel needs
 
 # ---- inside mmdebstrap: called by its hooks with the new root ----
 
