@@ -11,11 +11,11 @@ PURE_TESTS := tests/agent tests/native tests/rdt tests/test_house.py
 
 # Names of Debian packages: what the build needs, and what only the tests need, those in a VM more.
 BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev python3-dev python3-venv make pkg-config
-TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests iperf3 procps vagrant vagrant-libvirt
+TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests iperf3 iproute2 procps vagrant vagrant-libvirt
 VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring zstd
 # What the box needs, and a libvirt that is started by hand.
 BOX_PACKAGES := mmdebstrap qemu-utils fdisk e2fsprogs openssh-client rsync debian-archive-keyring
-VAGRANT_PACKAGES := libvirt-daemon libvirt-clients dnsmasq-base iptables iproute2
+VAGRANT_PACKAGES := libvirt-daemon libvirt-clients dnsmasq-base iptables
 
 EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)
 C_FILES = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h'))
