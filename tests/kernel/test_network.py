@@ -51,8 +51,8 @@ pytestmark = [needs("root", "bpf", "net", "cgroup2"), pytest.mark.slow]
 MBIT = 125_000
 IS_EMULATED = "SLACKWATER_MACHINE" in os.environ
 """Then it takes long, and says little of time."""
-SECONDS = int(os.environ.get("SLACKWATER_NET_SECONDS", "2" if IS_EMULATED else "5"))
-KILL_ROUNDS = int(os.environ.get("SLACKWATER_KILL_ROUNDS", "10" if IS_EMULATED else "50"))
+SECONDS = int(os.environ.get("SLACKWATER_NET_SECONDS", "2" if IS_EMULATED else "3"))
+KILL_ROUNDS = int(os.environ.get("SLACKWATER_KILL_ROUNDS", "10" if IS_EMULATED else "20"))
 TOLERANCE_RATIO = 0.05
 PAYLOAD_RATIO = 1448 / 1514
 """What TCP over IPv4 with time stamps brings of what a packet takes on the link."""
