@@ -121,15 +121,19 @@ def put_back(host: Host, record: Path, number: int) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     if number % 3:
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(said):
-                cli.main(args=["restore", "--journal", str(record)], prog_name="slackwater")
-        except SystemExit as end:
-            if end.code:
-                say(f"round {number}: restore says {said.getvalue()}")
+        restore_by_command(record, number)
     else:
         Executor.open(host, record).close()
+
+
+def restore_by_command(record: Path, number: int) -> None:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            cli.main(args=["restore", "--journal", str(record)], prog_name="slackwater")
+    except SystemExit as end:
+        if end.code:
+            say(f"round {number}: restore says {said.getvalue()}")
 
 
 def say(line: str) -> None:

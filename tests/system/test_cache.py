@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from rdt import info
 from tests.kernel.needs import needs
 from tests.kernel.resctrl import ROOT, mounted, schemata, state
 from tests.kernel.workloads import Group, Process, Workloads
-from tests.system.command import Running, config_file, end, running, slackwater
+from tests.system.command import Running, config_file, end, running, slackwater, wait_for
 
 pytestmark = [needs("root", "bpf", "cgroup:cpu"), pytest.mark.slow]
 with_caches = needs("resctrl", "resctrl:l3", "resctrl:mba", "resctrl:monitor")
@@ -125,14 +124,8 @@ T = TypeVar("T")
 
 
 def soon(ask: Callable[[], T | None], what: str) -> T:
-    """The first answer that is not None. Asked seldom: an emulated machine has other things to do."""
-    deadline_s = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline_s:
-        answer = ask()
-        if answer is not None:
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"not in {LIMIT_S} s: {what}")
+    """Asked seldom: an emulated machine has other things to do."""
+    return wait_for(ask, what, limit_s=LIMIT_S, pause_s=0.2)
 
 
 def lies_in(thread: int, group: Path) -> bool:
