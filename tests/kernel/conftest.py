@@ -31,8 +31,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def work_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("work"))
+def work_binary() -> Path:
+    return build()
 
 
 @pytest.fixture

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 
+from tests.kernel import workloads
 from tests.kernel.needs import FORCED
 from tests.vm import guest, machines, verdict
 from tests.vm.fetch import VmError
@@ -99,8 +103,18 @@ def command(name: str, machine: Machine, words: Sequence[str], limit_s: float) -
     return 1 if done.status is None else done.status
 
 
+@functools.cache
+def compile_for_guests() -> None:
+    """What a guest would need seconds of emulation for: bytecode (also where the host is to write none) and work.c."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", *DEFAULT_TESTS]
+    subprocess.run(pytest, cwd=guest.TREE, env=environment, stdout=subprocess.DEVNULL, check=False)
+    workloads.build()
+
+
 def tests(name: str, machine: Machine, words: Sequence[str], limit_s: float) -> tuple[str, bool]:
     """pytest in the guest; a line about it, and whether it passed."""
+    compile_for_guests()
     place = name if machine is NONE else f"{name} {machine.name}"
     say(f"== kernel {place}")
     pytest = f"python -m pytest -o faulthandler_timeout={limit_s * TEST_LIMIT_SHARE:.0f}"

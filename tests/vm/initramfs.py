@@ -16,7 +16,10 @@ from pathlib import Path
 
 from tests.vm.fetch import VmError
 
-TREE_PARTS = ("agent", "native", "rdt", "bpf", "tests", "benchmarks", "demo", "docs", "deploy", "pyproject.toml")
+TREE_PARTS = (
+    *("agent", "native", "rdt", "bpf", "tests", "benchmarks", "demo", "docs", "deploy"),
+    *("pyproject.toml", "build/work"),
+)
 
 INIT = Path(__file__).with_name("init.sh")
 
