@@ -24,6 +24,7 @@ from agent.host import Host
 from agent.profiles.cache import CacheProfiler
 from agent.records import CacheProfile, Group
 from agent.samples import cache as samples
+from agent.units import NS_PER_S
 from rdt.errors import RdtError
 from rdt.group import Tree as Resctrl
 from rdt.info import DEFAULT_ROOT, Info
@@ -51,6 +52,7 @@ class CacheStages:
             may_mount=config.cache.mount and is_on,
         )
         self._executor.foreign_writes_max = config.enforce.foreign_writes_per_min
+        self._executor.retry_ns = int(config.enforce.retry_s * NS_PER_S)
         self._profiler = CacheProfiler()
         self._profile: CacheProfile | None = None
         self._arranged: tuple[Tree | None, Info | None] = None, None

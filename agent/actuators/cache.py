@@ -25,7 +25,7 @@ from agent.actuators.report import Restored
 from agent.actuators.resctrl import Resctrl
 from agent.control import Intent, Knob, KnobState, KnobValue, Outcome, Result
 from agent.units import NS_PER_S
-from rdt.errors import Gone, NoLayout, NotMounted, RdtError
+from rdt.errors import Gone, NoLayout, NotMounted, RdtError, Refused
 from rdt.group import Group
 from rdt.info import DEFAULT_ROOT, Info
 
@@ -57,12 +57,16 @@ class CacheExecutor:
         """By id. One that is left out loses its group at the next `follow`."""
         self.foreign_writes_max = 3
         """In a minute; who is written more often by somebody else is left alone."""
+        self.retry_ns = 60 * NS_PER_S
+        """A mount that was refused is not tried again before."""
         self._now_ns = now_ns
         self._mount_options, self._may_mount = mount_options, may_mount
         self._journal = journal
         self._resctrl = Resctrl(journal, root, _LOCK_LIMIT_S)
         self._groups = Groups(self._resctrl)
         self._mover = Mover(self._resctrl.tree)
+        self._no_mount: tuple[int, Refused] | None = None
+        """Until when, and why."""
         self._states: dict[Key, KnobState] = {}
         self._foreign_ns: dict[int, deque[int]] = {}
         self._members: tuple[Member, ...] = ()
@@ -168,7 +172,13 @@ class CacheExecutor:
         if not self._resctrl.is_mounted:
             if not self._may_mount:
                 self._resctrl.tree.require_mounted()
-            self._resctrl.mount(self._mount_options)
+            if self._no_mount and self._now_ns() < self._no_mount[0]:
+                raise self._no_mount[1].with_traceback(None)
+            try:
+                self._resctrl.mount(self._mount_options)
+            except Refused as error:
+                self._no_mount = self._now_ns() + self.retry_ns, error
+                raise
             self._groups.info = None
         return self._groups.info or self._groups.read_info()
 

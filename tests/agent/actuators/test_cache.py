@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from itertools import permutations
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import mounts
+from agent.actuators.cache import CacheExecutor
 from agent.actuators.cache_layout import Wish, as_class, group_name, last_cache, narrowed, order
 from agent.actuators.cache_tasks import Mover
 from agent.actuators.journal import Journal
@@ -165,6 +168,25 @@ def test_where_there_is_no_resctrl_nothing_is_put_on_record(tmp_path: Path) -> N
     with pytest.raises(NotMounted, match="this machine has no resctrl"):
         Resctrl(record, tmp_path / "resctrl").mount(())
     assert (tmp_path / "journal").read_bytes() == before
+
+
+def test_a_mount_that_was_refused_is_tried_again_in_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each time in between it is said why."""
+    tried_ns: list[int] = []
+    now_ns = 0
+
+    def mount(*_: object) -> None:
+        tried_ns.append(now_ns)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(mounts, "mount", mount)
+    record = Journal(tmp_path / "journal", "a boot", [])
+    executor = CacheExecutor(record, lambda: now_ns, root=tmp_path, may_mount=True)
+    executor.retry_ns = 10
+    for tick in range(25):
+        now_ns = tick
+        assert "EPERM" in (executor.open() or "")
+    assert tried_ns == [0, 10, 20]
 
 
 @pytest.mark.parametrize(
