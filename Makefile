@@ -15,7 +15,7 @@ BUILD_PACKAGES := clang llvm libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev pyth
 TEST_PACKAGES := libclang-rt-dev libbpf-tools rt-tests iperf3 iproute2 procps vagrant vagrant-libvirt
 VM_PACKAGES := qemu-system-x86 busybox-static kmod debian-archive-keyring zstd
 # What the box needs, and a libvirt that is started by hand.
-BOX_PACKAGES := mmdebstrap qemu-utils fdisk e2fsprogs openssh-client rsync debian-archive-keyring
+BOX_PACKAGES := mmdebstrap qemu-utils fdisk e2fsprogs openssh-client rsync debian-archive-keyring lz4
 VAGRANT_PACKAGES := libvirt-daemon libvirt-clients dnsmasq-base iptables
 
 EXTENSION_SOURCES := native/build.py $(wildcard native/*.[ch]) $(wildcard bpf/*.h)

@@ -11,9 +11,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.vm import initramfs
+from tests.vm import initramfs, rdt_image
 from tests.vm.fetch import VmError, cache_folder, unpacked
-from tests.vm.kernels import EMULATOR_PACKAGES, EMULATOR_PROGRAM, OLDEST_EMULATOR
+from tests.vm.kernels import EMULATOR_PACKAGES, EMULATOR_PROGRAM, GUEST_CPUS, OLDEST_EMULATOR
+from tests.vm.machines import Machine
 
 HOST_DATA = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 ALIVE_LIMIT_S = 20
@@ -36,6 +37,14 @@ def command() -> tuple[str, ...]:
         )
     data = [str(folder / "usr/share/qemu"), str(folder / "usr/share/seabios"), *HOST_DATA]
     return (program, *(word for path in data for word in ("-L", path)))
+
+
+def hardware(image: Path, machine: Machine) -> tuple[str, ...]:
+    """Arguments for CPUs and kernel. What RDT is made of is emulated in any case."""
+    if machine.rdt is None:
+        return (*accelerated(image), "-smp", str(GUEST_CPUS), "-kernel", str(image))
+    patched = rdt_image.patched(image, machine.rdt)
+    return ("-accel", EMULATED, "-cpu", machine.cpu, "-smp", machine.topology, "-kernel", str(patched))
 
 
 def accelerated(image: Path) -> tuple[str, ...]:

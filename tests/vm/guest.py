@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import emulator, initramfs, machines, rdt_image
+from tests.vm import emulator, initramfs, machines
 from tests.vm.fetch import VmError, unpacked
-from tests.vm.kernels import GUEST_CPUS, GUEST_MEMORY_MB, GUEST_MODULES, KERNEL_ARGUMENTS, KERNELS, Kernel
+from tests.vm.kernels import GUEST_MEMORY_MB, GUEST_MODULES, KERNEL_ARGUMENTS, KERNELS, Kernel
 from tests.vm.machines import NONE, Machine
 
 TREE = Path(__file__).resolve().parents[2]
@@ -110,7 +110,8 @@ def shell(kernel: Kernel, machine: Machine = NONE) -> int:
 def _booted(kernel: Kernel, machine: Machine, job: str, *kernel_arguments: str) -> Iterator[tuple[Path, list[str]]]:
     """The results' folder, with the job in it, and QEMU's command line without its serial line."""
     image = fetched(kernel)
-    hardware = _hardware(kernel, machine, image)
+    machines.check(machine, kernel)
+    hardware = emulator.hardware(image.image, machine)
     with tempfile.TemporaryDirectory(prefix="slackwater-vm-") as scratch:
         results = Path(scratch) / "results"
         results.mkdir()
@@ -134,15 +135,6 @@ def _booted(kernel: Kernel, machine: Machine, job: str, *kernel_arguments: str) 
                 *_share(str(results), "results", ""),
             ],
         )
-
-
-def _hardware(kernel: Kernel, machine: Machine, image: Image) -> tuple[str, ...]:
-    """CPUs and kernel. What RDT is made of is emulated in any case."""
-    machines.check(machine, kernel)
-    if machine.rdt is None:
-        return (*emulator.accelerated(image.image), "-smp", str(GUEST_CPUS), "-kernel", str(image.image))
-    patched = rdt_image.patched(image.image, machine.rdt)
-    return ("-accel", emulator.EMULATED, "-cpu", machine.cpu, "-smp", machine.topology, "-kernel", str(patched))
 
 
 def _share(path: str, tag: str, options: str) -> tuple[str, str]:

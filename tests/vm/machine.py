@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import box, emulator
+from tests.vm import box, emulator, machines
 from tests.vm.fetch import VmError
-from tests.vm.kernels import GUEST_CPUS, GUEST_MEMORY_MB
+from tests.vm.kernels import GUEST_MEMORY_MB
 from tests.vm.machines import EVERY_GUEST_HAS, NONE, words
 
 ENDS_WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
@@ -33,6 +34,12 @@ TREE = Path(__file__).resolve().parents[2]
 NOT_COPIED = (".git", ".venv", ".vagrant", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 """Of the tree; the Vagrantfile leaves out the same."""
 RSYNC = ("rsync", "--archive", "--delete", "--mkpath", *(f"--exclude={name}" for name in NOT_COPIED))
+PROVISION = "/vagrant/deploy/provision.sh"
+CONFIGURATION = "/etc/slackwater/slackwater.toml"
+RESTART = "systemctl restart slackwater"
+SERVICE_LOG = "journalctl --unit slackwater --lines 60 --output cat"
+SERVICE_LIMIT_S = 180
+"""systemd waits a second; an emulated machine needs several to restore and to start, on a busy host a minute each."""
 SCRAPE = 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:9753/metrics").read().decode())'
 """For the Python of a machine: nothing else in it speaks HTTP."""
 
@@ -55,6 +62,20 @@ class Machine:
             timeout=limit_s,
             check=False,
         )
+
+    def wait_for(self, condition: str) -> None:
+        """Until this bash command succeeds, which is tried each second."""
+        done = self.run(f"for i in $(seq {SERVICE_LIMIT_S}); do {condition} && exit 0; sleep 1; done; exit 1")
+        assert done.returncode == 0, (condition, self.run(f"slackwater status; {SERVICE_LOG}").stdout)
+
+    @contextlib.contextmanager
+    def configured(self, settings: str) -> Iterator[None]:
+        """The service with other settings than the installed ones."""
+        self.run(f"cp {CONFIGURATION} /tmp/right; echo {shlex.quote(settings)} >{CONFIGURATION}; {RESTART}")
+        try:
+            yield
+        finally:
+            self.run(f"cp /tmp/right {CONFIGURATION}; {RESTART}")
 
     def copy(self, tree: Path, folder: str) -> None:
         """The tree into a folder of the machine, as rsync does for Vagrant: what is there no more is removed."""
@@ -97,7 +118,19 @@ def make(tree: Path, *words: str) -> None:
 
 
 @contextlib.contextmanager
-def booted() -> Iterator[Machine]:
+def provisioned(hardware: machines.Machine = NONE) -> Iterator[Machine]:
+    """Booted, with the tree and a bundle in /vagrant, no compiler and no network, and provisioned as by Vagrant."""
+    make(TREE, "bundle")
+    add_pytest(TREE)
+    with booted(hardware) as machine:
+        machine.copy(TREE, "/vagrant")
+        done = machine.run(PROVISION)
+        assert done.returncode == 0, done.stdout
+        yield machine
+
+
+@contextlib.contextmanager
+def booted(hardware: machines.Machine = NONE) -> Iterator[Machine]:
     """Up, with ssh answering and systemd done; ended at the end of the block."""
     place = box.folder()
     port = _free_port()
@@ -106,11 +139,10 @@ def booted() -> Iterator[Machine]:
         command = [
             *ENDS_WITH_US,
             *emulator.command(),
-            *emulator.accelerated(place / "vmlinuz"),
-            *("-machine", "q35", "-smp", str(GUEST_CPUS), "-m", str(GUEST_MEMORY_MB)),
+            *emulator.hardware(place / "vmlinuz", hardware),
+            *("-machine", "q35", "-m", str(GUEST_MEMORY_MB)),
             *("-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{machine.log}"),
-            *("-kernel", str(place / "vmlinuz"), "-initrd", str(place / "initrd.img")),
-            *("-append", "root=LABEL=root ro console=ttyS0 net.ifnames=0"),
+            *("-initrd", str(place / "initrd.img"), "-append", "root=LABEL=root ro console=ttyS0 net.ifnames=0"),
             *("-drive", f"file={place / 'box.img'},if=virtio,snapshot=on,cache=unsafe"),
             *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),

@@ -13,18 +13,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.vm import machine
-from tests.vm.machine import TREE, Machine
+from tests.vm.machine import CONFIGURATION, PROVISION, SERVICE_LIMIT_S, SERVICE_LOG, Machine
 
 pytestmark = pytest.mark.skipif(os.environ.get("SLACKWATER_VM_TESTS") != "1", reason="minutes: make test-systemd")
 
-PROVISION = "/vagrant/deploy/provision.sh"
-CONFIGURATION = "/etc/slackwater/slackwater.toml"
 SCRAPE = (
     """python3 -c "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9753/metrics').read().decode())" """
 )
 WATCHDOG_S = 30
-RESTART_LIMIT_S = 180
-"""systemd waits a second; an emulated machine needs several to restore and to start, on a busy host a minute each."""
 INSTALLED = (
     "/opt/slackwater",
     "/usr/local/bin/slackwater",
@@ -38,14 +34,8 @@ INSTALLED = (
 
 @pytest.fixture(scope="module")
 def provisioned() -> Iterator[Machine]:
-    """It has the tree and a bundle, no compiler and no network, and was provisioned once."""
-    machine.make(TREE, "bundle")
-    machine.add_pytest(TREE)
-    with machine.booted() as booted:
-        booted.copy(TREE, "/vagrant")
-        done = booted.run(PROVISION)
-        assert done.returncode == 0, done.stdout
-        yield booted
+    with machine.provisioned() as provisioned:
+        yield provisioned
 
 
 @pytest.fixture
@@ -74,8 +64,8 @@ def wait_until(guest: Machine, name: str, value: str, limit_s: float) -> float:
 
 def assert_serves_anew(guest: Machine, pid: str) -> None:
     """systemd has started another process once, and that one answers."""
-    wait_until(guest, "NRestarts", "1", RESTART_LIMIT_S)
-    wait_until(guest, "ActiveState", "active", RESTART_LIMIT_S)
+    wait_until(guest, "NRestarts", "1", SERVICE_LIMIT_S)
+    wait_until(guest, "ActiveState", "active", SERVICE_LIMIT_S)
     assert shown(guest, "MainPID") != [pid]
     assert "slackwater_node_cpus" in guest.run(SCRAPE).stdout
 
@@ -129,56 +119,36 @@ def test_killed_it_is_started_again(guest: Machine) -> None:
 def test_what_was_changed_is_put_back_at_a_stop_and_after_a_kill(provisioned: Machine) -> None:
     """A burst of a service with a quota: by the agent itself, and by ExecStopPost for one that was killed."""
     burst = "/sys/fs/cgroup/system.slice/web.service/cpu.max.burst"
-
-    def wait_for_burst() -> None:
-        done = provisioned.run(f"timeout {RESTART_LIMIT_S} bash -c 'until grep -qx 20000 {burst}; do sleep 1; done'")
-        assert done.returncode == 0, provisioned.run("slackwater status; journalctl -u slackwater -n 20").stdout
-
-    settings = '[enforce]\\nmode = "on"\\n[burst]\\npolicy = "static"\\n'
     provisioned.run("systemd-run --quiet --unit web --property CPUQuota=20% sleep 1000")
-    provisioned.run(
-        f"cp {CONFIGURATION} /tmp/right; printf '{settings}' >{CONFIGURATION}; systemctl restart slackwater"
-    )
-    try:
-        wait_for_burst()
+    with provisioned.configured('[enforce]\nmode = "on"\n[burst]\npolicy = "static"'):
+        provisioned.wait_for(f"grep -qx 20000 {burst}")
         (pid,) = shown(provisioned, "MainPID")
         provisioned.run(f"kill -KILL {pid}")
-        wait_until(provisioned, "NRestarts", "1", RESTART_LIMIT_S)
-        assert "burst: 20000 -> 0" in provisioned.run("journalctl --unit slackwater --lines 60 --output cat").stdout
-        wait_for_burst()
+        wait_until(provisioned, "NRestarts", "1", SERVICE_LIMIT_S)
+        assert "burst: 20000 -> 0" in provisioned.run(SERVICE_LOG).stdout
+        provisioned.wait_for(f"grep -qx 20000 {burst}")
         provisioned.run("systemctl stop slackwater")
         assert provisioned.run(f"cat {burst}").stdout == "0\n"
-    finally:
-        provisioned.run(f"systemctl stop web; cp /tmp/right {CONFIGURATION}; systemctl restart slackwater")
+    provisioned.run("systemctl stop web")
 
 
 def test_with_network_a_device_is_shaped_and_given_back_at_a_stop_and_after_a_kill(provisioned: Machine) -> None:
     """With the unit's capabilities, by ExecStopPost or by the next start. The kernel loads the modules by itself."""
     root = "tc qdisc show dev shaped | head -1"
-    log = "journalctl -u slackwater -n 60 -o cat"
-
-    def wait_for(words: str, said_by: str) -> None:
-        done = provisioned.run(
-            f"for i in $(seq 60); do {said_by} | grep -qE '{words}' && exit 0; sleep 1; done; exit 1"
-        )
-        assert done.returncode == 0, provisioned.run(f"slackwater status; {log}").stdout
-
-    settings = '[enforce]\\nmode = "on"\\n[network]\\nenforce = "on"\\ndevices = ["shaped"]\\nlink_rate = "1 Gbit/s"\\n'
+    is_shaped = f"{root} | grep -q 'htb 51ac:'"
     provisioned.run("ip link add shaped type veth peer name other; ip link set shaped up; ip link set other up")
     before = provisioned.run(root).stdout
-    provisioned.run(
-        f"cp {CONFIGURATION} /tmp/right; printf '{settings}' >{CONFIGURATION}; systemctl restart slackwater"
-    )
-    try:
-        wait_for("htb 51ac:", root)
+    with provisioned.configured(
+        '[enforce]\nmode = "on"\n[network]\nenforce = "on"\ndevices = ["shaped"]\nlink_rate = "1 Gbit/s"'
+    ):
+        provisioned.wait_for(is_shaped)
         (pid,) = shown(provisioned, "MainPID")
         provisioned.run(f"kill -KILL {pid}")
-        wait_for("restored +shaped link|shaped .*link: restored", log)
-        wait_for("htb 51ac:", root)
+        provisioned.wait_for(f"{SERVICE_LOG} | grep -qE 'restored +shaped link|shaped .*link: restored'")
+        provisioned.wait_for(is_shaped)
         provisioned.run("systemctl stop slackwater")
         assert provisioned.run(root).stdout == before
-    finally:
-        provisioned.run(f"ip link del shaped; cp /tmp/right {CONFIGURATION}; systemctl restart slackwater")
+    provisioned.run("ip link del shaped")
 
 
 def test_hung_it_is_killed_by_the_watchdog_and_started_again(guest: Machine) -> None:
@@ -187,7 +157,7 @@ def test_hung_it_is_killed_by_the_watchdog_and_started_again(guest: Machine) -> 
     time.sleep(WATCHDOG_S * 1.2)
     assert shown(guest, "MainPID", "NRestarts") == [pid, "0"]
     guest.run(f"kill -STOP {pid}")
-    wait_until(guest, "NRestarts", "1", WATCHDOG_S + RESTART_LIMIT_S)
+    wait_until(guest, "NRestarts", "1", WATCHDOG_S + SERVICE_LIMIT_S)
     assert_serves_anew(guest, pid)
     assert "Watchdog timeout" in guest.run("journalctl --unit slackwater --lines 50").stdout
 

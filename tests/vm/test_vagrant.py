@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def test_snapshot_works_over_ssh(vagrant: Vagrant) -> None:
 def test_top_works_over_ssh(vagrant: Vagrant) -> None:
     """On a terminal; the key q ends it."""
     keys, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (50, 160))  # paths are shown whole
     command = vagrant.command("ssh", "--tty", "--command", "sudo slackwater top")
     environment = vagrant.environment
     with subprocess.Popen(command, env=environment, stdin=terminal, stdout=terminal, stderr=terminal) as top:
@@ -138,6 +140,7 @@ def test_top_works_over_ssh(vagrant: Vagrant) -> None:
         assert top.wait(60) == 0
     os.close(keys)
     assert b"source bpf" in shown
+    assert b"/system.slice/" in shown
 
 
 @whole_cycle

@@ -1,4 +1,4 @@
-"""The ELF image inside a distribution's bzImage. Pure, but for the program that undoes zstd.
+"""The ELF image inside a distribution's bzImage. Pure, but for the programs that undo zstd and LZ4.
 
 Sources: Documentation/arch/x86/boot.rst (the header's payload_offset and payload_length, protocol 2.08), elf(5).
 """
@@ -71,7 +71,9 @@ def _decompress(packed: bytes) -> bytes:
             case b"\xfd7zX":
                 return lzma.LZMADecompressor().decompress(packed)
             case b"\x28\xb5\x2f\xfd":
-                return _zstd(packed)
+                return _by("zstd", packed)
+            case b"\x02\x21\x4c\x18":
+                return _by("lz4", packed)
             case start if start[:2] == b"\x1f\x8b":
                 return zlib.decompress(packed, _GZIP_WINDOW)
             case start:
@@ -80,10 +82,10 @@ def _decompress(packed: bytes) -> bytes:
         raise VmError(f"its payload cannot be decompressed: {error}") from error
 
 
-def _zstd(packed: bytes) -> bytes:
-    if shutil.which("zstd") is None:
-        raise VmError("no zstd: apt-get install zstd")
-    return subprocess.run(["zstd", "-dcq"], input=packed, capture_output=True, check=True).stdout
+def _by(program: str, packed: bytes) -> bytes:
+    if shutil.which(program) is None:
+        raise VmError(f"no {program}: apt-get install {program}")
+    return subprocess.run([program, "-dcq"], input=packed, capture_output=True, check=True).stdout
 
 
 def _sections(image: bytes) -> list[tuple[str, Section]]:
