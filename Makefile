@@ -6,8 +6,7 @@ DIST ?= dist
 PREFIX ?= /usr/local
 SECONDS ?= 60
 
-# They measure the machine, which they want for themselves. All others run side by side; most of these wait.
-MEASURING_TESTS := tests/kernel
+# Most tests wait most of the time.
 SIDE_BY_SIDE = -n $$(($$(nproc) * 2)) --maxprocesses 8 --dist loadfile
 
 # Names of Debian packages: what the build needs, and what only the tests need, those in a VM more.
@@ -42,7 +41,7 @@ export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two would want apt at once
-.PHONY: help setup run demo test test-guests test-vm test-systemd test-vagrant vm box check fuzz bench wheel bundle install
+.PHONY: help setup run demo test test-side-by-side test-alone test-guests test-vm test-systemd test-vagrant vm box check fuzz bench wheel bundle install
 .PHONY: uninstall clean build-packages test-packages vm-packages box-packages vagrant-packages dev
 .DEFAULT_GOAL := help
 
@@ -55,13 +54,18 @@ run: setup ## set up and run the agent in the foreground (ARGS= its options)
 	$(BIN)/slackwater run $(ARGS)
 
 test: setup .venv/.requirements-dev ## set up and run all tests: here, and a short set on other kernels in a VM (ARGS= of pytest: only here)
-	@$(call try,test-packages build/prometheus)
-	@$(if $(ARGS),$(BIN)/pytest $(ARGS),failed=0; begin=$$(date +%s); \
-	$(BIN)/pytest $(SIDE_BY_SIDE) $(MEASURING_TESTS:%=--ignore=%) || failed=1; most=$$(date +%s); \
-	$(BIN)/pytest $(MEASURING_TESTS) || failed=1; here=$$(date +%s); \
-	$(MAKE) --no-print-directory test-guests || failed=1; end=$$(date +%s); \
-	echo "time: side by side $$((most - begin)) s, of this kernel $$((here - most)) s, in guests $$((end - here)) s"; \
-	exit $$failed)
+	@$(call try,test-packages)
+	@$(call try,build/prometheus)
+	@$(if $(ARGS),$(BIN)/pytest $(ARGS),failed=0; times=; \
+	for part in test-side-by-side test-alone test-guests; do begin=$$(date +%s); \
+		$(MAKE) --no-print-directory $$part || failed=1; times="$$times $$part $$(($$(date +%s) - begin)) s "; done; \
+	echo "time:$$times"; exit $$failed)
+
+test-side-by-side: setup .venv/.requirements-dev
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not alone"
+
+test-alone: setup .venv/.requirements-dev
+	$(BIN)/pytest -m alone
 
 test-guests: setup .venv/.requirements-dev
 	@$(call try,vm-packages)
@@ -70,12 +74,12 @@ test-guests: setup .venv/.requirements-dev
 # $(call try,TARGETS): what only some tests need. Without a network or root the rest is run, and what was not is said.
 try = $(MAKE) --no-print-directory $(1) || echo '!!! not had: $(1): what needs it is NOT RUN'
 
-test-vm: setup dev vm-packages box-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest, MACHINE=)
-	$(if $(KERNEL)$(T)$(MACHINE),,SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm)
+test-vm: setup dev vm-packages ## run the kernel tests on other kernels in a VM (KERNEL= one, T= which, as for pytest, MACHINE= one with RDT, or all)
+	$(if $(KERNEL)$(T)$(MACHINE),,SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm/test_guest.py)
 	$(BIN)/python -m tests.vm test $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(if $(T),-- $(T))
 
 test-systemd: setup dev vm-packages box-packages ## install the agent in a VM with systemd and drive the service
-	SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm/test_systemd.py $(ARGS)
+	SLACKWATER_VM_TESTS=1 $(BIN)/pytest tests/vm/test_systemd.py tests/vm/test_systemd_cache.py $(ARGS)
 
 test-vagrant: setup dev vm-packages box-packages vagrant-packages ## from vagrant up to vagrant destroy, emulated, by a libvirt of its own
 	SLACKWATER_VAGRANT_TESTS=1 $(BIN)/pytest tests/vm/test_vagrant.py $(ARGS)
@@ -203,5 +207,5 @@ native/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | build-packages
 build/prometheus: | build-packages
 	mkdir -p build/tools
 	command -v promtool >/dev/null && command -v prometheus >/dev/null || { cd build/tools && \
-		apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }
+		apt-get -qq update && apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }
 	touch $@

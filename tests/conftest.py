@@ -17,6 +17,18 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("slackwater")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run whose tests were all skipped has shown nothing: it fails, as one that found none does."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not reporter or exitstatus != pytest.ExitCode.OK:
+        return
+    if reporter.stats.get("skipped") and not reporter.stats.get("passed"):
+        reporter.ensure_newline()
+        reporter.write_line("no test was run: all were skipped", red=True)
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
 def pytest_unconfigure() -> None:
     """As agent/cli/main.py does: else msgspec may crash while the interpreter ends, and all that passed has failed."""
     gc.freeze()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -58,7 +59,8 @@ def work(host: Host, journal: Path, began: int) -> None:
 
 
 def found() -> str:
-    return "\n".join([state("va"), state("vc"), run("ip -o link")])
+    """Without the state of the line, which follows a device by up to a second (net/core/link_watch.c)."""
+    return "\n".join([state("va"), state("vc"), re.sub(r"<\S*>|\bstate \S+", "", run("ip -o link"))])
 
 
 def one_round(host: Host, journal: Path, before: str, after_s: float) -> tuple[bool, str]:

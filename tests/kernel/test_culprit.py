@@ -11,7 +11,7 @@ from tests.kernel.measure import Measurement, measured, on_quiet_cpu
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Process, Workloads
 
-pytestmark = needs("root", "bpf", "cgroup:cpu")
+pytestmark = [needs("root", "bpf", "cgroup:cpu"), pytest.mark.alone]
 
 RIGHT_SHARE = 0.95
 

@@ -14,7 +14,7 @@ from tests.kernel.measure import measured
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Workloads
 
-pytestmark = needs("root", "bpf", "cgroup:cpu")
+pytestmark = [needs("root", "bpf", "cgroup:cpu"), pytest.mark.alone]
 
 
 def test_group_of_less_than_a_tick_is_reported(tree: Group, workloads: Workloads) -> None:

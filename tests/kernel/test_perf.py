@@ -32,7 +32,7 @@ from native.perf import CgroupCounters, Kind, PerfError
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Workloads
 
-pytestmark = needs("root", "cgroup:perf_event")
+pytestmark = [needs("root", "cgroup:perf_event"), pytest.mark.alone]
 
 CPU_CLOCK, PAGE_FAULTS, CONTEXT_SWITCHES = Kind(1, 0), Kind(1, 2), Kind(1, 3)
 SOFTWARE = (PAGE_FAULTS, CONTEXT_SWITCHES, CPU_CLOCK)

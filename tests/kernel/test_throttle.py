@@ -15,6 +15,7 @@ from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Process, Workloads
 
 pytestmark = [
+    pytest.mark.alone,
     needs("root", "bpf", "cgroup:cpu"),
     pytest.mark.parametrize(
         "unthrottle",

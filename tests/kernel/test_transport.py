@@ -11,7 +11,7 @@ from tests.kernel.measure import assert_balanced, lost, measured
 from tests.kernel.needs import needs
 from tests.kernel.workloads import Group, Workloads
 
-pytestmark = needs("root", "bpf", "cgroup:cpu", "command:hackbench")
+pytestmark = [needs("root", "bpf", "cgroup:cpu", "command:hackbench"), pytest.mark.alone]
 
 HACKBENCH = ("exec", "hackbench", "-g", "4", "-l", "300")
 

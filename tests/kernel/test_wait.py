@@ -14,6 +14,7 @@ from tests.kernel.truth import exits
 from tests.kernel.workloads import Group, Workloads
 
 pytestmark = [
+    pytest.mark.alone,
     needs("root", "bpf", "cgroup:cpu"),
     pytest.mark.parametrize("stamps", [False, True], ids=["sched_info", "wakeup_stamps"]),
 ]

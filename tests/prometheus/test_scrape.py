@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -20,6 +19,7 @@ from agent.metrics.live import Metrics
 from agent.metrics.server import MetricsServer
 from agent.records import ZERO_BUCKET
 from tests.agent.metrics_samples import groups_of, histogram_of, profile_of, tick_of
+from tests.ports import free_port
 from tests.prometheus.tools import tool
 
 START_TIMEOUT_S = 60.0
@@ -31,12 +31,6 @@ PLAIN = 9
 SELECTOR = f'group="{GROUPS[PLAIN].path}",wait="contention"'
 
 Query = Callable[[str], list[dict[str, str]]]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.needs import FORCED
+
 UNPACKED = Path(__file__).parents[2] / "build" / "tools" / "usr" / "bin"
 
 
 def tool(name: str) -> str:
-    """Path of `prometheus` or `promtool`; skips the test where there is none."""
+    """Path of `prometheus` or `promtool`; where there is none the test is skipped, or fails if it was to be there."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{UNPACKED}")
-    if found is None:
-        pytest.skip(f"no {name} (Debian's package prometheus)")
-    return found
+    if found is not None:
+        return found
+    reason = f"no {name} (Debian's package prometheus)"
+    if FORCED:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -144,6 +144,7 @@ def ticks_of(lines: list[str]) -> list[tuple[float, float]]:
     return [(int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000, float(cores)) for h, m, s, ms, cores in found]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("probe", ["true", "false"])
 def test_groups_that_come_and_go_all_the_time_are_no_error(probe: str, tree: Group, tmp_path: Path) -> None:
     config = quiet(tmp_path, f"probe.enabled = {probe}\nagent = {{tick_s = 0.1, rescan_s = 1, slow_every_ticks = 1}}")
@@ -167,6 +168,7 @@ def test_groups_that_come_and_go_all_the_time_are_no_error(probe: str, tree: Gro
     assert unexpected == []
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("probe", "source"), [("true", "bpf"), ("false", "cgroupfs")])
 def test_ten_thousand_groups(probe: str, source: str, tree: Group, tmp_path: Path) -> None:
     """All are there, in less memory than 128 MiB, and the machine has no more cores than it has."""
@@ -180,6 +182,7 @@ def test_ten_thousand_groups(probe: str, source: str, tree: Group, tmp_path: Pat
     assert shown["node"]["used_cores"] <= 1.1 * shown["node"]["cpus"]
 
 
+@pytest.mark.alone
 @needs("bpf", "cpus:2")
 def test_a_ring_that_overflows_is_counted_and_sampling_follows_the_load(
     tree: Group, workloads: Workloads, tmp_path: Path

@@ -23,13 +23,13 @@ from rdt import info
 from tests.kernel.needs import needs
 from tests.kernel.resctrl import ROOT, mounted, schemata, state
 from tests.kernel.workloads import Group, Process, Workloads
+from tests.ports import free_port
 from tests.system.command import Running, config_file, end, running, slackwater, wait_for
 
 pytestmark = [needs("root", "bpf", "cgroup:cpu"), pytest.mark.slow]
 with_caches = needs("resctrl", "resctrl:l3", "resctrl:mba", "resctrl:monitor")
 
 BATCH, SERVICES = ROOT / "slackwater-BE", ROOT / "slackwater-LS"
-METRICS = "127.0.0.1:9770"
 TICK_S = 0.5
 LIMIT_S = 150
 
@@ -73,12 +73,13 @@ class Node:
     name: str
     web: Process
     batch: Process
+    metrics: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
 
     def config(self, cache: str = "mount = true", mode: str = "on", more: str = "") -> Path:
         return config_file(
             self.folder,
             f"""
-metrics.address = "{METRICS}"
+metrics.address = "{self.metrics}"
 history.path = "{self.folder}/history.db"
 agent.tick_s = {TICK_S}
 agent.window_s = 5
@@ -180,7 +181,7 @@ def test_partitions_are_made_and_filled_and_told_and_all_goes_back_at_the_end(no
         assert lies_in(os.getpid(), ROOT)
         status = soon(lambda: text if "/s of memory" in (text := slackwater("status").stdout) else None, "rates")
         explained = slackwater("explain", f"/{node.name}/batch", "--config", config).stdout
-        with urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=30) as response:
+        with urllib.request.urlopen(f"http://{node.metrics}/metrics", timeout=30) as response:
             exposed = response.read().decode()
         stop(agent)
     assert state() == before == ""

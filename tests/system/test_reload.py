@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.needs import needs
+from tests.ports import free_port
 from tests.system.command import Running, config_file, running, wait_for
-from tests.system.test_stop import free_port, wait_until_serving
+from tests.system.test_stop import wait_until_serving
 
 pytestmark = [needs("root", "bpf", "cgroup:cpu"), pytest.mark.slow]
 

@@ -24,7 +24,7 @@ from tests.system.command import (
     wait_until_attached,
 )
 
-pytestmark = [needs("root", "bpf", "cgroup:cpu", "cpus:2"), pytest.mark.slow]
+pytestmark = [needs("root", "bpf", "cgroup:cpu", "cpus:2"), pytest.mark.slow, pytest.mark.alone]
 
 SECONDS = 3
 WAIT = {

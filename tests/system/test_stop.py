@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.needs import needs
+from tests.ports import free_port
 from tests.system.command import (
     SLACKWATER,
     TIMEOUT_S,
@@ -34,12 +35,6 @@ pytestmark = [needs("root", "bpf", "cgroup:cpu"), pytest.mark.slow]
 STOP_S = 1.0
 TRIES = 5
 """The machine may be busy with others; the quickest of so many stops has to be within STOP_S."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def wait_until_serving(command: Running, port: int) -> str:

@@ -20,10 +20,16 @@ from tests.vm.kernels import KERNELS, Kernel
 from tests.vm.machines import NONE, Machine
 
 DEFAULT_TESTS = ("tests/kernel", "tests/system/test_network_devices.py", "tests/vm/test_support.py")
-SHORT_TESTS = (*DEFAULT_TESTS, "-m", "short")
-RDT_TESTS = ("tests/kernel/test_resctrl.py", "tests/kernel/test_rdt.py", "tests/kernel/test_cache.py")
-SHORT_RDT_TESTS = (*RDT_TESTS, DEFAULT_TESTS[-1], "-m", "short")
+RDT_TESTS = (
+    *("tests/kernel/test_resctrl.py", "tests/kernel/test_rdt.py", "tests/kernel/test_cache.py"),
+    *("tests/system/test_cache.py", "tests/vm/test_support.py"),
+)
+"""On a machine with RDT: what that is about."""
+Place = tuple[Kernel, Machine]
+NOT_TO_BE_HAD = (VmError, OSError, subprocess.CalledProcessError)
+"""What a guest or its tests need: a program, a package, room on the disk, a compiler's consent."""
 LIMIT_S = 600
+WHOLE_LIMIT_S = 1200
 LOG_LINES = 40
 TEST_LIMIT_SHARE = 0.4
 """A test that is still running after this share of the limit has its stacks printed."""
@@ -33,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: all is well; 1: something failed; 2: it could not be tried."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    kernel = {"metavar": "KERNEL", "help": f"one of {', '.join(KERNELS)}"}
+    kernel = {"metavar": f"{{{','.join(KERNELS)}}}"}
     machine = {"default": NONE.name, "metavar": "MACHINE", "help": f"one of {', '.join(machines.MACHINES)}"}
     limit = {"type": float, "default": LIMIT_S, "metavar": "SECONDS", "help": "end a guest then (%(default)s)"}
     test = actions.add_parser("test", help="run pytest in the guests")
-    test.add_argument("--kernel", action="append", metavar="KERNEL", help=f"{kernel['help']}; all without")
-    test.add_argument("--machine", **machine)  # type: ignore[arg-type]
-    test.add_argument("--limit", **limit)  # type: ignore[arg-type]
-    test.add_argument("pytest", nargs="*", help=f"arguments of pytest after -- (default: {' '.join(DEFAULT_TESTS)})")
+    test.add_argument("--kernel", action="append", **kernel, help="all without")  # type: ignore[arg-type]
+    test.add_argument("--machine", **machine | {"help": f"{machine['help']}; all: each of them"})  # type: ignore[arg-type]
+    test.add_argument("--limit", **limit | {"default": WHOLE_LIMIT_S})  # type: ignore[arg-type]
+    test.add_argument("pytest", nargs="*", help="arguments of pytest after --")
     short = actions.add_parser("short", help="run what is marked short on every kernel and some machines")
     short.add_argument("--limit", **limit)  # type: ignore[arg-type]
     run = actions.add_parser("run", help="run a command in a guest")
@@ -57,41 +63,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.action == "support":
             return support_document()
         if options.action == "short":
-            return short_set(options.limit)
+            places = [(kernel, NONE) for kernel in KERNELS.values()]
+            places += [(KERNELS[machines.SHORT_KERNEL], machines.machine(name)) for name in machines.SHORT]
+            return test_all(places, ("-m", "short"), options.limit, missing=1 if FORCED else 0)
+        if options.action == "test":
+            return test_all(places_of(options.kernel, options.machine), options.pytest, options.limit, missing=2)
         on = machines.machine(options.machine)
         if options.action == "shell":
             return guest.shell(guest.kernel(options.kernel), on)
-        if options.action == "run":
-            return command(options.kernel, on, options.command, options.limit)
-        kernels = [guest.kernel(name).name for name in options.kernel or on.kernels]
-        lines = [tests(name, on, options.pytest or DEFAULT_TESTS, options.limit) for name in kernels]
-    except VmError as error:
+        return command(options.kernel, on, options.command, options.limit)
+    except NOT_TO_BE_HAD as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    say("")
-    for line, _ in lines:
-        say(line)
-    return 0 if all(passed for _, passed in lines) else 1
 
 
-def short_set(limit_s: float) -> int:
-    """Every kernel, then the machines of the short set on one. What cannot be run is said, loudly, at the end; it is
-    a failure only where it was to be there (SLACKWATER_KERNEL_TESTS=1).
+def places_of(kernels: Sequence[str] | None, machine: str) -> list[Place]:
+    """All machines on the newest kernel that knows them; one machine, or none, on these kernels or on all of them."""
+    if machine == "all":
+        return [(guest.kernel(on.kernels[-1]), on) for on in machines.MACHINES.values()]
+    on = machines.machine(machine)
+    return [(guest.kernel(name), on) for name in kernels or on.kernels]
+
+
+def test_all(places: Sequence[Place], words: Sequence[str], limit_s: float, *, missing: int) -> int:
+    """pytest in one after the other, with `words` or all tests that are for it. What cannot be run is said, loudly, at
+    the end, and does not keep the others; `missing`: the exit status then.
     """
-    places = [(name, NONE) for name in KERNELS] + [(machines.SHORT_KERNEL, machines.machine(m)) for m in machines.SHORT]
-    lines, failed, missing = [], 0, 0
-    for name, machine in places:
+    lines, failed, not_run = [], 0, 0
+    for kernel, machine in places:
         try:
-            line, passed = tests(name, machine, SHORT_TESTS if machine is NONE else SHORT_RDT_TESTS, limit_s)
+            line, passed = tests(kernel, machine, words, limit_s)
             failed += not passed
-        except VmError as error:
-            line = f"{name:6} {machine.name}: NOT RUN: {error}"
-            missing += 1
+        except NOT_TO_BE_HAD as error:
+            line = f"{kernel.name:6} {machine.name}: NOT RUN: {error}"
+            not_run += 1
         lines.append(line)
     say("\n" + "\n".join(lines))
-    if missing:
-        say(f"!!! {missing} of {len(places)} guests were NOT RUN: the lines above say why and what to do")
-    return 1 if failed or (missing and FORCED) else 0
+    if not_run:
+        say(f"!!! {not_run} of {len(places)} guests were NOT RUN: the lines above say why and what to do")
+    return 1 if failed else missing if not_run else 0
 
 
 def command(name: str, machine: Machine, words: Sequence[str], limit_s: float) -> int:
@@ -107,15 +117,18 @@ def command(name: str, machine: Machine, words: Sequence[str], limit_s: float) -
 def compile_for_guests() -> None:
     """What a guest would need seconds of emulation for: bytecode (also where the host is to write none) and work.c."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", *DEFAULT_TESTS]
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
+    pytest += [*DEFAULT_TESTS, *RDT_TESTS]
     subprocess.run(pytest, cwd=guest.TREE, env=environment, stdout=subprocess.DEVNULL, check=False)
     workloads.build()
 
 
-def tests(name: str, machine: Machine, words: Sequence[str], limit_s: float) -> tuple[str, bool]:
-    """pytest in the guest; a line about it, and whether it passed."""
+def tests(kernel: Kernel, machine: Machine, words: Sequence[str], limit_s: float) -> tuple[str, bool]:
+    """pytest in the guest; a line about it, and whether it passed. `words`: its arguments, with files or without."""
     compile_for_guests()
-    place = name if machine is NONE else f"{name} {machine.name}"
+    place = kernel.name if machine is NONE else f"{kernel.name} {machine.name}"
+    if not any(word.startswith("tests/") for word in words):
+        words = [*(RDT_TESTS if machine.rdt else DEFAULT_TESTS), *words]
     say(f"== kernel {place}")
     pytest = f"python -m pytest -o faulthandler_timeout={limit_s * TEST_LIMIT_SHARE:.0f}"
     job = f"""cd {guest.TREE}
@@ -124,8 +137,8 @@ export SLACKWATER_HAS="{machines.words(machines.EVERY_GUEST_HAS | machine.has)}"
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 # hypothesis' would have all of it compiled anew: 40 s of emulation
 cut -d' ' -f1 /proc/uptime >/run/results/booted_s
 exec {pytest} --junitxml=/run/results/junit.xml {shlex.join(words)}"""
-    done = guest.run(guest.kernel(name), job, limit_s, write, machine)
-    report = done.files.get("junit.xml")
+    done = guest.run(kernel, job, limit_s, write, machine)
+    report = None if done.status is None else done.files.get("junit.xml")
     ran = verdict.tests_of(report) if report else verdict.Tests(0, 0, {})
     judged = verdict.judge(done.status, done.log, timed_out=done.timed_out, tests=ran)
     if judged.faults:

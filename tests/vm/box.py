@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ def folder() -> Path:
         except OSError:
             if not place.is_dir():  # else another run was faster
                 raise
+    for old in {*place.parent.glob("box-*")} - {place}:
+        shutil.rmtree(old, ignore_errors=True)
     return place
 
 

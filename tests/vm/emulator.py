@@ -19,6 +19,8 @@ from tests.vm.machines import Machine
 HOST_DATA = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 ALIVE_LIMIT_S = 20
 EMULATED = "tcg,thread=multi"
+ENDS_WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
+"""However we end."""
 
 
 @functools.cache
@@ -28,7 +30,7 @@ def command() -> tuple[str, ...]:
     if host is None:
         raise VmError(f"no {EMULATOR_PROGRAM}: apt-get install qemu-system-x86")
     if _version(host) >= OLDEST_EMULATOR:
-        return (host,)
+        return (*ENDS_WITH_US, host)
     folder = unpacked("qemu", f"{_codename()}-backports", EMULATOR_PACKAGES)
     program = str(folder / "usr/bin" / EMULATOR_PROGRAM)
     if _version(program) < OLDEST_EMULATOR:
@@ -36,7 +38,7 @@ def command() -> tuple[str, ...]:
             f"QEMU {'.'.join(map(str, OLDEST_EMULATOR))} or newer is needed; {program} is older or cannot run"
         )
     data = [str(folder / "usr/share/qemu"), str(folder / "usr/share/seabios"), *HOST_DATA]
-    return (program, *(word for path in data for word in ("-L", path)))
+    return (*ENDS_WITH_US, program, *(word for path in data for word in ("-L", path)))
 
 
 def hardware(image: Path, machine: Machine) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.vm.emulator import ENDS_WITH_US
 from tests.vm.fetch import VmError
-from tests.vm.machine import ENDS_WITH_US
 
 START_LIMIT_S = 30
 FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/run/libvirt")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,13 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import box, emulator, machines
+from tests.ports import free_port
+from tests.vm import box, emulator, machines, verdict
 from tests.vm.fetch import VmError
-from tests.vm.kernels import GUEST_MEMORY_MB
+from tests.vm.kernels import GUEST_MEMORY_MB, KERNEL_ARGUMENTS
 from tests.vm.machines import EVERY_GUEST_HAS, NONE, words
-
-ENDS_WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
-"""However we end."""
 
 BOOT_LIMIT_S = 300
 """Twenty seconds on a quiet host; one with much else to do took eight times as long to boot a guest."""
@@ -52,16 +49,26 @@ class Machine:
     log: Path
 
     def run(self, command: str, *, limit_s: float = COMMAND_LIMIT_S) -> subprocess.CompletedProcess[str]:
-        """A bash command, as root. Its standard error is with its output."""
-        return subprocess.run(
-            [*self.ssh, "sudo", "bash", "-s"],
-            input=command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
+        """A bash command, as root. Its standard error is with its output. VmError, with the log: no end of it."""
+        try:
+            return subprocess.run(
+                [*self.ssh, "sudo", "bash", "-s"],
+                input=command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=limit_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise VmError(f"no end of {command!r} in {limit_s} s; the machine's log:\n{self.last_words()}") from error
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.said().splitlines()[-40:])
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def wait_for(self, condition: str) -> None:
         """Until this bash command succeeds, which is tried each second."""
@@ -71,8 +78,9 @@ class Machine:
     @contextlib.contextmanager
     def configured(self, settings: str) -> Iterator[None]:
         """The service with other settings than the installed ones."""
-        self.run(f"cp {CONFIGURATION} /tmp/right; echo {shlex.quote(settings)} >{CONFIGURATION}; {RESTART}")
+        done = self.run(f"cp {CONFIGURATION} /tmp/right; echo {shlex.quote(settings)} >{CONFIGURATION}; {RESTART}")
         try:
+            assert done.returncode == 0, self.run(SERVICE_LOG).stdout
             yield
         finally:
             self.run(f"cp /tmp/right {CONFIGURATION}; {RESTART}")
@@ -131,18 +139,18 @@ def provisioned(hardware: machines.Machine = NONE) -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def booted(hardware: machines.Machine = NONE) -> Iterator[Machine]:
-    """Up, with ssh answering and systemd done; ended at the end of the block."""
+    """Up, with ssh answering and systemd done; ended at the end of the block, where its kernel's log is searched."""
     place = box.folder()
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="slackwater-machine-") as scratch:
         machine = Machine(_ssh(place / "key", port, scratch), Path(scratch) / "log")
         command = [
-            *ENDS_WITH_US,
             *emulator.command(),
             *emulator.hardware(place / "vmlinuz", hardware),
             *("-machine", "q35", "-m", str(GUEST_MEMORY_MB)),
             *("-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{machine.log}"),
-            *("-initrd", str(place / "initrd.img"), "-append", "root=LABEL=root ro console=ttyS0 net.ifnames=0"),
+            *("-initrd", str(place / "initrd.img")),
+            *("-append", " ".join(("root=LABEL=root ro net.ifnames=0", *KERNEL_ARGUMENTS))),
             *("-drive", f"file={place / 'box.img'},if=virtio,snapshot=on,cache=unsafe"),
             *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
@@ -153,17 +161,18 @@ def booted(hardware: machines.Machine = NONE) -> Iterator[Machine]:
                 yield machine
             finally:
                 qemu.kill()
+        splat = verdict.first_splat(machine.said())
+        assert not splat, f"the kernel's log has: {splat}"
 
 
 def _wait_until_up(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + BOOT_LIMIT_S
     while time.monotonic() < deadline_s and qemu.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(VmError):
             if machine.run("systemctl is-system-running --wait", limit_s=30).stdout.strip() in ("running", "degraded"):
                 return
         time.sleep(POLL_S)
-    log = machine.log.read_text(errors="replace").splitlines() if machine.log.exists() else []
-    raise VmError("\n".join([f"the machine is not up after {BOOT_LIMIT_S} s; its log:", *log[-40:]]))
+    raise VmError(f"the machine is not up after {BOOT_LIMIT_S} s; its log:\n{machine.last_words()}")
 
 
 def _ssh(key: Path, port: int, scratch: str) -> tuple[str, ...]:
@@ -179,9 +188,3 @@ def _ssh(key: Path, port: int, scratch: str) -> tuple[str, ...]:
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return ("ssh", "-F", "/dev/null", "-i", str(key), "-p", str(port), *words, "vagrant@127.0.0.1")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

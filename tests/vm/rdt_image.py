@@ -49,16 +49,21 @@ def patched(kernel: Path, rdt: Rdt) -> Path:
     """The image for `rdt` in the cache, made from a bzImage if it is not there yet (1 s) or not whole."""
     original = kernel.read_bytes()
     key = hashlib.sha256(b"\0".join([original, repr(rdt).encode(), *(path.read_bytes() for path in SOURCES)]))
-    image = cache_folder() / f"vmlinux-rdt-{key.hexdigest()[:16]}"
+    # Named by what it is for, so that a newer one takes the place of an older; the seal says what it was made of.
+    image = cache_folder() / f"vmlinux-rdt-{_sha256(f'{kernel} {rdt}'.encode())[:16]}"
     seal = image.with_suffix(".sha256")
-    if not (image.exists() and seal.exists() and seal.read_text() == _sha256(image.read_bytes())):
+
+    def sealed(content: bytes) -> str:
+        return f"{key.hexdigest()} {_sha256(content)}"
+
+    if not (image.exists() and seal.exists() and seal.read_text() == sealed(image.read_bytes())):
         try:
             content = patch(original, rdt)
         except VmError as error:
             raise VmError(f"{kernel} cannot be given RDT: {error}") from error
         image.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(image, content)
-        _write_whole(seal, _sha256(content).encode())
+        _write_whole(seal, sealed(content).encode())
     return image
 
 

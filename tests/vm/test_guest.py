@@ -15,7 +15,8 @@ import pytest
 from tests.vm import __main__ as cli
 from tests.vm import emulator, guest, initramfs, verdict
 from tests.vm.fetch import VmError
-from tests.vm.kernels import KERNELS
+from tests.vm.kernels import KERNELS, Kernel
+from tests.vm.machines import MACHINES, Machine
 from tests.vm.verdict import End, judge
 
 boots = pytest.mark.skipif(os.environ.get("SLACKWATER_VM_TESTS") != "1", reason="boots guests: make test-vm")
@@ -121,6 +122,27 @@ def test_archive_is_one_that_cpio_reads() -> None:
 def test_wrong_kernel_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["test", "--kernel", "5.4"]) == 2
     assert capsys.readouterr().err == f"no kernel '5.4'; there are: {' '.join(KERNELS)}\n"
+
+
+@pytest.mark.parametrize(
+    "error", [VmError("no QEMU"), OSError(28, "No space left on device")], ids=["VmError", "OSError"]
+)
+def test_a_guest_that_cannot_be_had_keeps_no_other_and_is_said(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a failure, and of all machines each is tried."""
+
+    def tests(kernel: Kernel, machine: Machine, *_: object) -> tuple[str, bool]:
+        if machine.name == "few":
+            raise error
+        return f"{kernel.name} {machine.name} passed", True
+
+    monkeypatch.setattr(cli, "tests", tests)
+    assert cli.main(["test", "--machine", "all"]) == 2
+    said = capsys.readouterr().out
+    assert f"few: NOT RUN: {error}\n" in said
+    assert said.count("passed") == len(MACHINES) - 1
+    assert f"!!! 1 of {len(MACHINES)} guests were NOT RUN" in said
 
 
 @pytest.mark.parametrize("program", ["qemu-system-x86_64", "busybox"])

@@ -120,35 +120,38 @@ def test_what_was_changed_is_put_back_at_a_stop_and_after_a_kill(provisioned: Ma
     """A burst of a service with a quota: by the agent itself, and by ExecStopPost for one that was killed."""
     burst = "/sys/fs/cgroup/system.slice/web.service/cpu.max.burst"
     provisioned.run("systemd-run --quiet --unit web --property CPUQuota=20% sleep 1000")
-    with provisioned.configured('[enforce]\nmode = "on"\n[burst]\npolicy = "static"'):
-        provisioned.wait_for(f"grep -qx 20000 {burst}")
-        (pid,) = shown(provisioned, "MainPID")
-        provisioned.run(f"kill -KILL {pid}")
-        wait_until(provisioned, "NRestarts", "1", SERVICE_LIMIT_S)
-        assert "burst: 20000 -> 0" in provisioned.run(SERVICE_LOG).stdout
-        provisioned.wait_for(f"grep -qx 20000 {burst}")
-        provisioned.run("systemctl stop slackwater")
-        assert provisioned.run(f"cat {burst}").stdout == "0\n"
-    provisioned.run("systemctl stop web")
+    try:
+        with provisioned.configured('[enforce]\nmode = "on"\n[burst]\npolicy = "static"'):
+            provisioned.wait_for(f"grep -qx 20000 {burst}")
+            (pid,) = shown(provisioned, "MainPID")
+            provisioned.run(f"kill -KILL {pid}")
+            wait_until(provisioned, "NRestarts", "1", SERVICE_LIMIT_S)
+            assert "burst: 20000 -> 0" in provisioned.run(SERVICE_LOG).stdout
+            provisioned.wait_for(f"grep -qx 20000 {burst}")
+            provisioned.run("systemctl stop slackwater")
+            assert provisioned.run(f"cat {burst}").stdout == "0\n"
+    finally:
+        provisioned.run("systemctl stop web")
 
 
 def test_with_network_a_device_is_shaped_and_given_back_at_a_stop_and_after_a_kill(provisioned: Machine) -> None:
     """With the unit's capabilities, by ExecStopPost or by the next start. The kernel loads the modules by itself."""
     root = "tc qdisc show dev shaped | head -1"
     is_shaped = f"{root} | grep -q 'htb 51ac:'"
+    settings = '[enforce]\nmode = "on"\n[network]\nenforce = "on"\ndevices = ["shaped"]\nlink_rate = "1 Gbit/s"'
     provisioned.run("ip link add shaped type veth peer name other; ip link set shaped up; ip link set other up")
-    before = provisioned.run(root).stdout
-    with provisioned.configured(
-        '[enforce]\nmode = "on"\n[network]\nenforce = "on"\ndevices = ["shaped"]\nlink_rate = "1 Gbit/s"'
-    ):
-        provisioned.wait_for(is_shaped)
-        (pid,) = shown(provisioned, "MainPID")
-        provisioned.run(f"kill -KILL {pid}")
-        provisioned.wait_for(f"{SERVICE_LOG} | grep -qE 'restored +shaped link|shaped .*link: restored'")
-        provisioned.wait_for(is_shaped)
-        provisioned.run("systemctl stop slackwater")
-        assert provisioned.run(root).stdout == before
-    provisioned.run("ip link del shaped")
+    try:
+        before = provisioned.run(root).stdout
+        with provisioned.configured(settings):
+            provisioned.wait_for(is_shaped)
+            (pid,) = shown(provisioned, "MainPID")
+            provisioned.run(f"kill -KILL {pid}")
+            provisioned.wait_for(f"{SERVICE_LOG} | grep -qE 'restored +shaped link|shaped .*link: restored'")
+            provisioned.wait_for(is_shaped)
+            provisioned.run("systemctl stop slackwater")
+            assert provisioned.run(root).stdout == before
+    finally:
+        provisioned.run("ip link del shaped")
 
 
 def test_hung_it_is_killed_by_the_watchdog_and_started_again(guest: Machine) -> None:

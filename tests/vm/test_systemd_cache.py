@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,7 @@ WHAT_IS_SET = "cd /sys/fs/resctrl && ls -d */ && cat schemata"
 PARTITION = "/sys/fs/resctrl/slackwater-BE"
 IS_FILLED = f"grep -qx $(systemctl show -P MainPID batch) {PARTITION}/tasks"
 OWN_MOUNTS = "nsenter --mount --target $(systemctl show -P MainPID slackwater)"
+TICKS_S = 5
 DROP_IN = "/etc/systemd/system/slackwater.service.d/mount.conf"
 
 
@@ -49,42 +51,46 @@ def documented(begin: str) -> str:
     return found.group().replace("    ", "")
 
 
-def test_not_mounted_it_says_so_and_does_the_rest(provisioned: Machine) -> None:
-    """The unit may not mount: one line, also where it is told to."""
+def test_not_mounted_it_says_so_once_and_does_the_rest(provisioned: Machine) -> None:
+    """The unit may not mount, also where it is told to."""
     with provisioned.configured(f"{SETTINGS}mount = true"):
         provisioned.wait_for(f"{SERVICE_LOG} | grep -q 'no caches are looked at'")
-        said = provisioned.run(SERVICE_LOG).stdout
-        assert said.count("no caches are looked at") == 1
-        assert "cannot mount" in said
+        time.sleep(TICKS_S)
+        (line,) = [line for line in provisioned.run(SERVICE_LOG).stdout.splitlines() if "no caches" in line]
+        assert "Operation not permitted" in line or "EPERM" in line
         assert provisioned.run("systemctl is-active slackwater").stdout == "active\n"
 
 
 def test_mounted_by_fstab_it_divides_and_gives_back_at_a_stop_and_after_a_kill(provisioned: Machine) -> None:
     """With the unit as it is, by ExecStopPost or by the next start."""
     provisioned.run(f"echo '{documented('resctrl')}' >>/etc/fstab; mount /sys/fs/resctrl")
-    before = provisioned.run(WHAT_IS_SET).stdout
-    assert "slackwater" not in before
-    with provisioned.configured(SETTINGS):
-        provisioned.wait_for(IS_FILLED)
-        provisioned.run("systemctl kill --signal KILL slackwater")
-        provisioned.wait_for(f"{SERVICE_LOG} | grep -q 'restored.*slackwater-BE'")
-        provisioned.wait_for(IS_FILLED)
-        provisioned.run("systemctl stop slackwater")
-        assert provisioned.run(WHAT_IS_SET).stdout == before
-    provisioned.run("umount /sys/fs/resctrl; sed -i /resctrl/d /etc/fstab")
+    try:
+        before = provisioned.run(WHAT_IS_SET).stdout
+        assert "schemata" in provisioned.run("ls /sys/fs/resctrl").stdout
+        assert "slackwater" not in before
+        with provisioned.configured(SETTINGS):
+            provisioned.wait_for(IS_FILLED)
+            provisioned.run("systemctl kill --signal KILL slackwater")
+            provisioned.wait_for(f"{SERVICE_LOG} | grep -q 'restored.*slackwater-BE'")
+            provisioned.wait_for(IS_FILLED)
+            provisioned.run("systemctl stop slackwater")
+            assert provisioned.run(WHAT_IS_SET).stdout == before
+    finally:
+        provisioned.run("umount /sys/fs/resctrl; sed -i /resctrl/d /etc/fstab")
 
 
 def test_with_the_documented_drop_in_it_mounts_by_itself(provisioned: Machine) -> None:
     """In its own mount namespace, with which all of it goes, also after a kill."""
     provisioned.run(f"mkdir -p $(dirname {DROP_IN}); printf '{documented('[Service]')}' >{DROP_IN}")
     provisioned.run("systemctl daemon-reload")
-    with provisioned.configured(f"{SETTINGS}mount = true"):
-        provisioned.wait_for(f"{OWN_MOUNTS} {IS_FILLED}")
-        assert provisioned.run("ls /sys/fs/resctrl").stdout == ""
-        provisioned.run("systemctl kill --signal KILL slackwater; sleep 2")
-        provisioned.wait_for(f"{OWN_MOUNTS} {IS_FILLED}")
-        provisioned.run("systemctl stop slackwater")
-        assert provisioned.run("mount -t resctrl resctrl /sys/fs/resctrl").returncode == 0
-        assert "slackwater" not in provisioned.run(WHAT_IS_SET).stdout
-        provisioned.run("umount /sys/fs/resctrl")
-    provisioned.run(f"rm {DROP_IN}; systemctl daemon-reload; {RESTART}")
+    try:
+        with provisioned.configured(f"{SETTINGS}mount = true"):
+            provisioned.wait_for(f"{OWN_MOUNTS} {IS_FILLED}")
+            assert provisioned.run("ls /sys/fs/resctrl").stdout == ""
+            provisioned.run("systemctl kill --signal KILL slackwater; sleep 2")
+            provisioned.wait_for(f"{OWN_MOUNTS} {IS_FILLED}")
+            provisioned.run("systemctl stop slackwater")
+            assert provisioned.run("mount -t resctrl resctrl /sys/fs/resctrl").returncode == 0
+            assert "slackwater" not in provisioned.run(WHAT_IS_SET).stdout
+    finally:
+        provisioned.run(f"umount /sys/fs/resctrl; rm {DROP_IN}; systemctl daemon-reload; {RESTART}")
