@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,17 @@ class CacheHost:
 def look(root: Path = DEFAULT_ROOT, proc: Path = Path("/proc")) -> CacheHost:
     """As it is now."""
     try:
-        return CacheHost(_offers(info.read(root)))
+        offers = _offers(info.read(root))
     except NotMounted:
         return _not_mounted(root, proc)
     except (RdtError, OSError) as error:
         return CacheHost(why=str(error), mend="what this line names")
+    if not os.access(
+        root, os.W_OK, effective_ids=True
+    ):  # its mode is 0555, which says nothing to who has the capability
+        why = f"no group can be made: user id {os.geteuid()} lacks CAP_DAC_OVERRIDE"
+        return CacheHost(why=why, mend="run as root, or give the service this capability")
+    return CacheHost(offers)
 
 
 def _offers(found: Info) -> str:

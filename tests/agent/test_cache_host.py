@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,17 @@ def proc_of(tmp_path: Path, filesystems: str, flags: str) -> Path:
 def test_what_resctrl_offers_is_said(tmp_path: Path) -> None:
     found = look(unpack("l3-7.x", tmp_path / "resctrl"), tmp_path)
     assert found == CacheHost("L3 of 12 ways, MB, llc_occupancy, mbm_total_bytes, mbm_local_bytes")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root")
+def test_without_the_capability_to_make_groups_it_is_said(tmp_path: Path) -> None:
+    root = unpack("l3-7.x", tmp_path / "resctrl")
+    root.chmod(0o555)  # as the kernel has it
+    ask = f"from pathlib import Path; from agent.cache_host import look; print(look(Path({str(root)!r})))"
+    lacking = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    done = subprocess.run([*lacking, sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert "lacks CAP_DAC_OVERRIDE" in done.stdout
+    assert look(root).offers
 
 
 @pytest.mark.parametrize(
