@@ -64,6 +64,8 @@ class _Apt:
             "Dir::State::lists": scratch / "lists",
             "Dir::Cache": scratch / "cache",
             "Acquire::Languages": "none",
+            "Acquire::Retries": "2",
+            "Acquire::http::Timeout": "20",
             "APT::Sandbox::User": "root",
         }
         self._options = [word for key, value in values.items() for word in ("-o", f"{key}={value}")]
