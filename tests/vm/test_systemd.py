@@ -137,13 +137,18 @@ def test_what_was_changed_is_put_back_at_a_stop_and_after_a_kill(provisioned: Ma
 
 
 def test_with_network_a_device_is_shaped_and_given_back_at_a_stop_and_after_a_kill(provisioned: Machine) -> None:
-    """With the unit's capabilities, by ExecStopPost or by the next start. The kernel loads the modules by itself."""
+    """With the unit's capabilities, by ExecStopPost or by the next start. The kernel loads the modules by itself, also
+    that of the device on which it is tried whether the owner's root can be built anew.
+    """
     root = "tc qdisc show dev shaped | head -1"
     is_shaped = f"{root} | grep -q 'htb 51ac:'"
-    settings = '[enforce]\nmode = "on"\n[network]\nenforce = "on"\ndevices = ["shaped"]\nlink_rate = "1 Gbit/s"'
+    settings = '[enforce]\nmode = "on"\n[network]\nenforce = "on"\ndevices = ["shaped"]\nlink_rate = "1 Gbit/s"\n'
+    settings += "takeover = true"
     provisioned.run("ip link add shaped type veth peer name other; ip link set shaped up; ip link set other up")
+    provisioned.run("tc qdisc add dev shaped root handle 7: fq_codel limit 500")
     try:
         before = provisioned.run(root).stdout
+        assert "fq_codel 7:" in before
         with provisioned.configured(settings):
             provisioned.wait_for(is_shaped)
             (pid,) = shown(provisioned, "MainPID")
