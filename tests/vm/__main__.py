@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit = {"type": float, "default": LIMIT_S, "metavar": "SECONDS", "help": "end a guest then (%(default)s)"}
     test = actions.add_parser("test", help="run pytest in the guests")
     test.add_argument("--kernel", action="append", **kernel, help="all without")  # type: ignore[arg-type]
-    test.add_argument("--machine", **machine | {"help": f"{machine['help']}; all: each of them"})  # type: ignore[arg-type]
+    test.add_argument("--machine", **machine | {"help": f"{machine['help']}; all: each with RDT"})  # type: ignore[arg-type]
     test.add_argument("--limit", **limit | {"default": WHOLE_LIMIT_S})  # type: ignore[arg-type]
     test.add_argument("pytest", nargs="*", help="arguments of pytest after --")
     short = actions.add_parser("short", help="run what is marked short on every kernel and some machines")
@@ -78,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def places_of(kernels: Sequence[str] | None, machine: str) -> list[Place]:
-    """All machines on the newest kernel that knows them; one machine, or none, on these kernels or on all of them."""
+    """All machines with RDT on the newest kernel that knows them; one machine on these kernels or on all of them."""
     if machine == "all":
-        return [(guest.kernel(on.kernels[-1]), on) for on in machines.MACHINES.values()]
+        return [(guest.kernel(on.kernels[-1]), on) for on in machines.MACHINES.values() if on.rdt]
     on = machines.machine(machine)
     return [(guest.kernel(name), on) for name in kernels or on.kernels]
 
