@@ -28,7 +28,7 @@ from agent.recovery import recovered
 from rdt.info import read
 from rdt.layout import Range
 from tests.kernel.killed import restore_by_command, say
-from tests.kernel.resctrl import ROOT, mounted, place, state, write
+from tests.kernel.resctrl import ROOT, make, mounted, place, state, write
 from tests.kernel.workloads import Group, own_tree
 
 LS, BE = partition_id(Qos.LS), partition_id(Qos.BE)
@@ -71,12 +71,12 @@ def owners(pids: list[int]) -> Iterator[None]:
     """Somebody else's resctrl: he has narrowed the default group, made groups, and put processes of ours into them."""
     with mounted() as root:
         line, cache = next(iter(read(root).caches.items()))
-        (root / "theirs").mkdir()
+        assert make(root / "theirs") is None
         assert write(root / "theirs" / "schemata", f"{line}:0={cache.cbm_mask & 0xF:x}") is None
         assert write(root / "schemata", f"{line}:0={cache.cbm_mask & ~3:x}") is None
         assert write(root / "theirs" / "tasks", str(pids[2])) is None
         if (root / "mon_groups").is_dir():
-            (root / "mon_groups" / "watched").mkdir()
+            assert make(root / "mon_groups" / "watched") is None
             assert write(root / "mon_groups" / "watched" / "tasks", str(pids[3])) is None
         yield
 

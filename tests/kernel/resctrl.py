@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path("/sys/fs/resctrl")
+LIMBO_S = 20
+"""Within this the kernel has cleaned an RMID that was given back."""
 
 
 @contextmanager
@@ -34,6 +38,20 @@ def write(file: Path, text: str) -> OSError | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def make(path: Path) -> OSError | None:
+    """A group, also where RMIDs of earlier tests have to leave the kernel's limbo first. Why there is none."""
+    end_s = time.monotonic() + LIMBO_S
+    while True:
+        try:
+            path.mkdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > end_s:
+                return error
+        else:
+            return None
+        time.sleep(0.2)
 
 
 def last_words() -> str:

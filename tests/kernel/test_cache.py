@@ -29,7 +29,7 @@ from rdt.info import read
 from rdt.layout import Range
 from tests.kernel import workloads as cgroups
 from tests.kernel.needs import needs
-from tests.kernel.resctrl import ROOT, mounted, place, schemata, state, write
+from tests.kernel.resctrl import LIMBO_S, ROOT, make, mounted, place, schemata, state, write
 from tests.kernel.workloads import Workloads
 
 pytestmark = needs("root", "resctrl", "resctrl:l3")
@@ -37,7 +37,6 @@ pytestmark = needs("root", "resctrl", "resctrl:l3")
 BOOT = "a boot"
 LS, BE = partition_id(Qos.LS), partition_id(Qos.BE)
 KILL_ROUNDS = int(os.environ.get("SLACKWATER_KILL_ROUNDS", "20"))
-LIMBO_S = 20
 BREED, BREED_INTERVAL_US, BREED_S = 200, 1_000_000, 80
 
 
@@ -233,20 +232,6 @@ def fill(folder: Path) -> list[Path]:
         made.append(folder / f"g{len(made)}")
     assert refusal.errno == errno.ENOSPC
     return made[:-1]
-
-
-def make(path: Path) -> OSError | None:
-    """A group, also where RMIDs of earlier tests have to leave the kernel's limbo first. Why there is none."""
-    end_s = time.monotonic() + LIMBO_S
-    while True:
-        try:
-            path.mkdir()
-        except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > end_s:
-                return error
-        else:
-            return None
-        time.sleep(0.2)
 
 
 @needs("resctrl:monitor")

@@ -30,7 +30,7 @@ from rdt.group import Group, Tree
 from rdt.layout import Class, Range
 from tests.kernel import workloads as cgroups
 from tests.kernel.needs import needs
-from tests.kernel.resctrl import ROOT, mounted, write
+from tests.kernel.resctrl import LIMBO_S, ROOT, mounted, write
 from tests.kernel.workloads import Workloads
 
 pytestmark = needs("root", "resctrl")
@@ -39,7 +39,6 @@ LAYOUTS = 50
 BAD_WRITES = 150
 SEED = 5
 BREED, BREED_INTERVAL_US, BREED_S = 1000, 3_000_000, 120
-LIMBO_S = 20
 
 
 @pytest.fixture

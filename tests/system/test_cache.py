@@ -197,8 +197,11 @@ def test_partitions_are_made_and_filled_and_told_and_all_goes_back_at_the_end(no
 @with_caches
 def test_a_resctrl_that_somebody_uses_is_left_as_it_was(node: Node) -> None:
     with mounted():
+        offered = info.read(ROOT)
+        if (offered.closids or 0) < 4:
+            pytest.skip("no room for two partitions beside somebody's group")
         (ROOT / "theirs").mkdir()
-        (ROOT / "theirs/schemata").write_text("L3:0=f00\n")
+        (ROOT / "theirs/schemata").write_text(f"L3:0={offered.caches['L3'].cbm_mask & 0xF00:x}\n")
         before = state()
         with running("run", "--config", node.config("mount = false")) as agent:
             at_work(node)
