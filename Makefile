@@ -41,8 +41,8 @@ export PATH := $(PATH):$(CURDIR)/build/tools/usr/bin
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two would want apt at once
-.PHONY: help setup run demo test test-side-by-side test-alone test-guests test-vm test-systemd test-vagrant vm box check fuzz bench wheel bundle install
-.PHONY: uninstall clean build-packages test-packages vm-packages box-packages vagrant-packages dev
+.PHONY: help setup run demo test test-side-by-side test-alone test-guests test-vm test-systemd test-vagrant vm box check
+.PHONY: fuzz bench wheel bundle install uninstall clean build-packages test-packages vm-packages box-packages vagrant-packages dev
 .DEFAULT_GOAL := help
 
 help: ## print this

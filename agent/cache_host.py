@@ -32,9 +32,8 @@ def look(root: Path = DEFAULT_ROOT, proc: Path = Path("/proc")) -> CacheHost:
         return _not_mounted(root, proc)
     except (RdtError, OSError) as error:
         return CacheHost(why=str(error), mend="what this line names")
-    if not os.access(
-        root, os.W_OK, effective_ids=True
-    ):  # its mode is 0555, which says nothing to who has the capability
+    # Its mode is 0555, which says nothing to who has the capability.
+    if not os.access(root, os.W_OK, effective_ids=True):
         why = f"no group can be made: user id {os.geteuid()} lacks CAP_DAC_OVERRIDE"
         return CacheHost(why=why, mend="run as root, or give the service this capability")
     return CacheHost(offers)
